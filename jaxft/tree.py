@@ -1,0 +1,33 @@
+"""Flat parameter names: between `{"a/b": x}` and nested dicts, and selecting by name."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": x}}` as `{"a/b": x}`, in the order of iteration."""
+    flat = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, leaf = name.split("/")
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+        place[leaf] = value
+    return nested
+
+
+def select(flat: Mapping[str, Any], pattern: str) -> dict[str, Any]:
+    """The entries whose name matches the regular expression in full."""
+    return {name: value for name, value in flat.items() if re.fullmatch(pattern, name)}

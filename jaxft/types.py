@@ -1,0 +1,149 @@
+"""The nouns that models, methods, tasks and the engine share.
+
+Everything here describes ONE replica: there is no axis R in any shape. `pool.py` alone knows that there are many.
+Axes: B batch, T tokens of a row, D model width, H heads, F feed-forward width, C classes, N examples, S steps.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt
+
+Params = dict[str, Array]
+"""Parameters, flat: `"layers/3/query/kernel"`. A key that is absent is not owned."""
+
+Scalars = dict[str, Float[Array, ""]]
+"""The numbers that may differ from replica to replica: `{"train.lr": 2e-5, ...}`."""
+
+
+class Seeds(NamedTuple):
+    """The five independent random streams of a trial, each a number below 2**32."""
+
+    init: Any
+    order: Any
+    dropout: Any
+    noise: Any
+    data: Any
+
+
+class Split(NamedTuple):
+    """Tokenised examples without padding: numpy on the host, or the same arrays on the device."""
+
+    tokens: Int[Array, "total"] | UInt[Array, "total"] | np.ndarray
+    """All examples one after the other, special tokens included; the narrowest unsigned integer that holds them."""
+    offsets: Int[Array, "N+1"] | np.ndarray
+    """Where each example begins in `tokens`; the last entry is their number. int32."""
+    second: Int[Array, "N"] | np.ndarray
+    """How many tokens of an example come before its second text (token type 1); its length where there is none."""
+    labels: Int[Array, "N"] | Float[Array, "N"] | np.ndarray
+    """Class numbers (int32) or targets (float32); -1 or NaN where the label is unknown."""
+
+
+class Batch(NamedTuple):
+    """Rows of tokens in which examples lie: one to a row when padded, several when packed, one row when flat."""
+
+    tokens: Int[Array, "rows T"]
+    types: Int[Array, "rows T"]
+    """The token types: 0 for the first text of an example, 1 for the second."""
+    positions: Int[Array, "rows T"]
+    """Counted from 0 within each example."""
+    segments: Int[Array, "rows T"]
+    """The number of an example within its row, from 1; 0 is padding. Tokens attend to their own segment only."""
+    first: Int[Array, "B"]
+    """Index into the flattened rows of each example's first token."""
+    labels: Int[Array, "B"] | Float[Array, "B"]
+    weight: Float[Array, "B"]
+    """1 for an example, 0 where a partial batch has none. Every loss term is the mean with these weights."""
+
+
+class Out(NamedTuple):
+    """What a model gives for a batch."""
+
+    logits: Float[Array, "B C"]
+    hidden: tuple[Float[Array, "rows T D"], ...]
+    """After the embeddings and after each layer."""
+
+
+Edit = Callable[[str, Array], Array]
+"""`(name, activation) -> activation`, called at "embeddings" and "layers/0", "layers/1", ... ."""
+
+
+def same(name: str, x: Array) -> Array:
+    """The edit that changes nothing."""
+    return x
+
+
+class Model(NamedTuple):
+    """An encoder with a head, as two pure functions."""
+
+    init: Callable[[Key[Array, ""]], Params]
+    """Fresh values for every parameter, each from the key and its own name only."""
+    apply: Callable[..., Out]
+    """`(params, batch, key=None, rate=0., edit=same) -> Out`; dropout acts where a key is given. `rate` may be traced."""
+    positions: int
+    """The longest example that it can read, in tokens."""
+    vocabulary: int
+    """The number of rows of its embedding."""
+
+
+class Task(NamedTuple):
+    """A data set with its labels and its metrics; all splits tokenised."""
+
+    name: str
+    labels: tuple[str, ...]
+    """Names of the classes, in the order of their numbers; empty for regression."""
+    train: Split
+    evals: dict[str, Split]
+    """"dev" always, "test" where there is one."""
+    metric: str
+    """The one that scores a trial."""
+    metrics: tuple[str, ...]
+    """All that are reported; `metric` is among them."""
+    fingerprint: str
+    """A hash of the tokenised content."""
+
+
+class Ctx(NamedTuple):
+    """One replica at one step: the same object for view, loss and tx."""
+
+    w0: Params
+    """The replica's own start."""
+    step: Int[Array, ""]
+    total: Int[Array, ""]
+    """How many steps this replica takes in all."""
+    lr: Float[Array, ""]
+    """The scheduled rate of this step."""
+    key: Key[Array, ""]
+    """From the noise stream and the step; fold in a name before drawing."""
+
+
+class Tx(NamedTuple):
+    """How gradients become updates: optax's pair with a context."""
+
+    init: Callable[[Params], Any]
+    update: Callable[[Params, Any, Params, Ctx], tuple[Params, Any]]
+    """`(grads, state, params, ctx) -> (updates, state for step + 1)`; updates are added to the parameters."""
+
+
+Loss = Callable[[Params], tuple[Float[Array, ""], Out]]
+Forward = Callable[..., Out]
+Hyper = Callable[[str], jax.Array]
+
+
+class Method(NamedTuple):
+    """A way to fine-tune, as functions for one replica. Every default is the identity: `Method()` is vanilla."""
+
+    start: Callable[[Params, Key[Array, ""]], Params] = lambda w0, key: w0
+    """Edits the weights that a trial starts from."""
+    own: Callable[[Params, Params, Key[Array, ""]], Params] = lambda params, w0, key: params
+    """What the replica trains: all, a subset, or added parameters."""
+    view: Callable[[Params, Any, Ctx], Params] = lambda params, state, ctx: params
+    """What the model sees instead of `params`, merged over w0. `state` is that of `tx`."""
+    loss: Callable[..., Float[Array, ""]] = lambda loss, forward, ctx: loss
+    """What is minimised: `(loss, forward, ctx)` with `forward(params, batch, key, edit) -> Out`."""
+    tx: Callable[[Tx], Tx] = lambda inner: inner
+    """Wraps the optimiser."""
+    lead: Callable[[int], int] = lambda steps_per_epoch: 0
+    """How many gradient-only steps come before step 0."""

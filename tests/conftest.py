@@ -1,0 +1,29 @@
+"""Strictness for all tests: warnings are errors, ranks must match, 8 virtual devices on the CPU."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import jax
+
+CACHE = Path(__file__).parents[1] / ".cache" / "jax"
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def glue() -> Path:
+    """The folder of the real GLUE files, where the machine has them."""
+    if not (SHARED / "glue").is_dir():
+        pytest.skip("no GLUE files: put the official TSV folders into ../shared/glue")
+    return SHARED / "glue"
