@@ -9,7 +9,7 @@ from zlib import crc32
 import jax
 from jaxtyping import Array, Key
 
-from jaxft.types import Seeds
+from jaxft.trials import Seeds
 
 IMPL = "threefry2x32"  # exact under vmap on every platform; rbg draws a whole vmapped batch from its first key
 

@@ -18,16 +18,6 @@ Scalars = dict[str, Float[Array, ""]]
 """The numbers that may differ from replica to replica: `{"train.lr": 2e-5, ...}`."""
 
 
-class Seeds(NamedTuple):
-    """The five independent random streams of a trial, each a number below 2**32."""
-
-    init: Any
-    order: Any
-    dropout: Any
-    noise: Any
-    data: Any
-
-
 class Split(NamedTuple):
     """Tokenised examples without padding: numpy on the host, or the same arrays on the device."""
 
