@@ -7,7 +7,6 @@ Axes: B batch, T tokens of a row, D model width, H heads, F feed-forward width, 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt
 
@@ -117,9 +116,14 @@ class Tx(NamedTuple):
     """`(grads, state, params, ctx) -> (updates, state for step + 1)`; updates are added to the parameters."""
 
 
-Loss = Callable[[Params], tuple[Float[Array, ""], Out]]
 Forward = Callable[..., Out]
-Hyper = Callable[[str], jax.Array]
+"""`(params, batch, key=None, edit=same) -> Out`: the model as the method sees it."""
+
+Objective = Callable[..., Float[Array, ""]]
+"""`(params, batch, key=None, edit=same) -> mean loss of the batch`."""
+
+Hyper = Callable[[str], Any]
+"""`"train.lr"` -> this replica's number, which may be traced."""
 
 
 class Method(NamedTuple):
@@ -131,8 +135,8 @@ class Method(NamedTuple):
     """What the replica trains: all, a subset, or added parameters."""
     view: Callable[[Params, Any, Ctx], Params] = lambda params, state, ctx: params
     """What the model sees instead of `params`, merged over w0. `state` is that of `tx`."""
-    loss: Callable[..., Float[Array, ""]] = lambda loss, forward, ctx: loss
-    """What is minimised: `(loss, forward, ctx)` with `forward(params, batch, key, edit) -> Out`."""
+    loss: Callable[[Objective, Forward, Ctx], Objective] = lambda objective, forward, ctx: objective
+    """What is minimised, from what would be: adds a term, perturbs a weight, runs the batch twice."""
     tx: Callable[[Tx], Tx] = lambda inner: inner
     """Wraps the optimiser."""
     lead: Callable[[int], int] = lambda steps_per_epoch: 0

@@ -1,0 +1,121 @@
+"""What a study will take, without training any of it."""
+
+import time
+from typing import NamedTuple
+
+from jaxft import pool, train
+from jaxft.config import Study
+from jaxft.pool import Memory, Pool
+from jaxft.store import Store
+from jaxft.trials import expand
+
+
+class GroupPlan(NamedTuple):
+    """What one compile group will take."""
+
+    trials: int
+    done: int
+    steps: tuple[int, int]
+    """Of the shortest and of the longest trial."""
+    every: int
+    """Steps between evaluations."""
+    width: int
+    """Tokens of a row."""
+    slots: int
+    """Per device."""
+    devices: int
+    memory: Memory
+    compile_seconds: float
+    step_seconds: float
+    """One step of all slots, measured on empty ones: the same program, nothing trained."""
+    evaluation_seconds: float
+    """One evaluation of all slots."""
+    seconds: float
+    """All that is not done yet, estimated."""
+
+
+def plan(study: Study) -> list[GroupPlan]:
+    """Compiles each group's program, times it on empty slots, and adds up.
+
+    Raises:
+        BadInput: as `train.run`.
+    """
+    trials = expand(study)
+    folder = train.folder(study)
+    before = Store.peek(folder) or {}
+    done = Store.finished(folder)
+    plans = []
+    for group in train.prepare(study, trials):
+        slots = train.slots(study, group, before)
+        training = train.pooled(group, slots, train.devices(study))
+        lengths = {t.id: _steps(group, t) for t in group.trials}
+        missing = [n for name, n in lengths.items() if name not in done]
+        step, evaluation = _timed(training)
+        # A slot is busy from its first trial to its last, in blocks that end with an evaluation.
+        waves = sum(missing) / training.slots
+        waves = max([waves, *missing]) if missing else 0
+        seconds = waves * step + waves / group.recipe.every * evaluation
+        plans.append(
+            GroupPlan(
+                trials=len(lengths),
+                done=len(lengths) - len(missing),
+                steps=(min(lengths.values()), max(lengths.values())),
+                every=group.recipe.every,
+                width=group.recipe.width,
+                slots=training.slots_per_device,
+                devices=len(training.devices),
+                memory=training.memory,
+                compile_seconds=training.compile_seconds,
+                step_seconds=step,
+                evaluation_seconds=evaluation,
+                seconds=seconds,
+            )
+        )
+    return plans
+
+
+def describe(study: Study, plans: list[GroupPlan]) -> str:
+    """The plan as lines for a terminal."""
+    lines = [
+        f"{study.name}: {sum(p.trials for p in plans)} trials in {len(plans)} compile group(s), "
+        f"{sum(p.done for p in plans)} done already"
+    ]
+    for number, p in enumerate(plans, 1):
+        low, high = p.steps
+        lines += [
+            f"group {number}: {p.trials} trials of {low if low == high else f'{low} to {high}'} steps, "
+            f"rows of {p.width} tokens, an evaluation every {p.every} steps",
+            f"  slots     {p.slots} per device x {p.devices} device(s) = {p.slots * p.devices}",
+            f"  memory    {pool.size(p.memory.per_replica)} a replica, {pool.size(p.memory.total)} per device "
+            f"of {pool.size(p.memory.limit)} free (from the compiled program)",
+            f"  time      {p.compile_seconds:.1f} s to compile, {p.step_seconds:.3g} s a step and "
+            f"{p.evaluation_seconds:.3g} s an evaluation of all slots (measured on empty slots)",
+            f"  estimate  {duration(p.seconds)} for the {p.trials - p.done} trials that are left",
+        ]
+    lines.append(f"in all: about {duration(sum(p.seconds + p.compile_seconds for p in plans))}")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _steps(group: train.Group, trial) -> int:
+    n_train, epochs = train.length(trial, group.task)
+    return train.steps_per_epoch(n_train, group.recipe.batch) * epochs
+
+
+def _timed(training: Pool) -> tuple[float, float]:
+    """Seconds of a step and of an evaluation of all slots."""
+    count = min(3, training.recipe.every)
+    training.run(0)  # the first call allocates
+    spent = []
+    for steps in (0, count):
+        began = time.monotonic()
+        training.run(steps)
+        spent.append(time.monotonic() - began)
+    return max(0.0, spent[1] - spent[0]) / count, spent[0]

@@ -1,0 +1,97 @@
+"""What the host keeps of a trial while it is in training, block by block, until its rows are written. No jax here."""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jaxft import metrics
+from jaxft.store import Ended, Evaluation
+from jaxft.trials import Trial
+
+
+@dataclass
+class Record:
+    """The curves of one trial.
+
+    Args:
+        trial: of which.
+        slot: where it trains.
+        metric: the one that scores it, on the dev set.
+        metrics: all that are reported.
+        labels: of each evaluation set.
+        per_epoch: steps of an epoch.
+        total: steps that it takes in all.
+        n_train: examples in its training set.
+        step: its next step; below 0 in the method's lead-in.
+    """
+
+    trial: Trial
+    slot: int
+    metric: str
+    metrics: tuple[str, ...]
+    labels: dict[str, np.ndarray]
+    per_epoch: int
+    total: int
+    n_train: int
+    step: int = 0
+    began: float = field(default_factory=time.monotonic)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    losses: list[np.ndarray] = field(default_factory=list)
+    best_step: int = 0
+    best_score: float = math.nan
+    final_score: float = math.nan
+    logits: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+
+    @property
+    def left(self) -> int:
+        """The steps that it has yet to take."""
+        return self.total - self.step
+
+    def observe(self, step: int, losses: np.ndarray, logits: dict[str, np.ndarray], *, tried: bool) -> None:
+        """Takes in a block.
+
+        Args:
+            step: the one it ended at.
+            losses: of the block's steps, in order.
+            logits: [N, C] of each evaluation set.
+            tried: whether it was dropped in the step that it ended at, so that this step has a loss too.
+        """
+        self.losses.append(losses[max(0, -self.step) : step - self.step + tried])
+        self.step = step
+        if step <= 0 and not tried:
+            return  # still in the lead-in: nothing is trained that could be evaluated
+        for split, values in logits.items():
+            labels = self.labels[split]
+            scores = metrics.score(self.metrics, values, labels)
+            loss = metrics.loss(values, labels)
+            self.evaluations.append(Evaluation(step, step / self.per_epoch, split, loss, scores))
+            self.logits[split, "final"] = values
+            if split == "dev":
+                self.final_score = scores[self.metric]
+        if not self.best_score >= self.final_score:  # also when nothing was best yet
+            self.best_score, self.best_step = self.final_score, step
+            self.logits |= {(split, "best"): values for split, values in logits.items()}
+
+    def ended(self, status: str, reason: str, *, slots_per_device: int, device: str, precision: str) -> Ended:
+        """All that the rows of this trial need."""
+        return Ended(
+            trial=self.trial,
+            status=status,
+            reason=reason,
+            steps=max(0, self.step),
+            n_train=self.n_train,
+            evaluations=self.evaluations,
+            losses=np.concatenate(self.losses) if self.losses else np.zeros(0, np.float32),
+            best_step=self.best_step,
+            best_score=self.best_score,
+            final_score=self.final_score,
+            majority_score=metrics.majority(self.metric, self.labels["dev"]),
+            predictions=self.logits,
+            slots_per_device=slots_per_device,
+            slot=self.slot,
+            device=device,
+            precision=precision,
+            seconds=time.monotonic() - self.began,
+        )

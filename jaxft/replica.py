@@ -1,0 +1,234 @@
+"""The training of ONE model: its start, one step, its evaluation, one block. No shape here has an axis R."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from jaxft import keys, optim, stop
+from jaxft.data.batch import gather
+from jaxft.data.order import plan, steps_per_epoch
+from jaxft.stop import Status, Watch
+from jaxft.trials import Seeds
+from jaxft.types import Batch, Ctx, Hyper, Method, Model, Out, Params, Scalars, Split, Tx, same
+
+
+class Recipe(NamedTuple):
+    """What all replicas of a compile group have in common: functions and static sizes."""
+
+    model: Model
+    method: Callable[[Hyper], Method]
+    optimizer: Callable[[Hyper], Tx]
+    schedule: str
+    batch: int
+    """Examples of a step, B."""
+    width: int
+    """Tokens of a row, T."""
+    every: int
+    """Steps of a block at most: from one evaluation to the next."""
+    eval_batch: int
+    max_n_train: int
+    """The largest training subset."""
+    max_epochs: int
+    """The most epochs."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps the longest trial takes."""
+        return self.max_epochs * steps_per_epoch(self.max_n_train, self.batch)
+
+    @property
+    def lead(self) -> int:
+        """How many rows of a plan come before step 0."""
+        return self.method(lambda name: 0.0).lead(steps_per_epoch(self.max_n_train, self.batch))
+
+
+class Shared(NamedTuple):
+    """The arrays that all replicas read and none changes."""
+
+    pretrained: Params
+    train: Split
+    evals: dict[str, Split]
+
+
+class Entry(NamedTuple):
+    """What fills a slot."""
+
+    seeds: Seeds
+    hp: Scalars
+    n_train: Int[Array, ""]
+    epochs: Int[Array, ""]
+
+
+class Replica(NamedTuple):
+    """A trial in training."""
+
+    step: Int[Array, ""]
+    """The next step; below 0 in the method's lead-in."""
+    status: Int[Array, ""]
+    params: Params
+    """What it owns."""
+    opt: Any
+    watch: Watch
+    seeds: Seeds
+    hp: Scalars
+    total: Int[Array, ""]
+    """How many steps it takes."""
+    plan: Int[Array, "rows B"]
+
+
+class Report(NamedTuple):
+    """What the host sees of a block."""
+
+    step: Int[Array, ""]
+    status: Int[Array, ""]
+    losses: Float[Array, "S"]
+    """The training loss of each step of the block; NaN where the replica did not train."""
+    examples: Int[Array, ""]
+    """How many examples it trained on."""
+    logits: dict[str, Float[Array, "N C"]]
+    """Of each evaluation set, at the block's end."""
+
+
+def start(recipe: Recipe, shared: Shared, seeds: Seeds, method: Method) -> Params:
+    """The weights that a trial starts from: pretrained, new parts from its init key, then the method's edit."""
+    key = keys.stream(seeds, "init")
+    return method.start({**recipe.model.init(key), **shared.pretrained}, key)
+
+
+def init(recipe: Recipe, shared: Shared, entry: Entry) -> Replica:
+    """A replica before its first step."""
+    method, tx = _method(recipe, entry.hp)
+    w0 = start(recipe, shared, entry.seeds, method)
+    params = method.own(w0, w0, keys.stream(entry.seeds, "init"))
+    per_epoch = steps_per_epoch(entry.n_train, recipe.batch)
+    return Replica(
+        step=-jnp.asarray(method.lead(per_epoch), jnp.int32),
+        status=jnp.int32(Status.RUNNING),
+        params=params,
+        opt=tx.init(params),
+        watch=stop.watch(),
+        seeds=entry.seeds,
+        hp=entry.hp,
+        total=jnp.asarray(per_epoch * entry.epochs, jnp.int32),
+        plan=plan(
+            entry.seeds,
+            entry.n_train,
+            entry.epochs,
+            examples=shared.train.labels.shape[0],
+            batch=recipe.batch,
+            max_epochs=recipe.max_epochs,
+            lead=recipe.lead,
+            rows=recipe.lead + recipe.steps,
+        ),
+    )
+
+
+def train_step(
+    recipe: Recipe, shared: Shared, w0: Params, replica: Replica
+) -> tuple[Replica, Float[Array, ""], Int[Array, ""]]:
+    """One step of one replica, with its loss (NaN if it is not training) and its number of examples.
+
+    A replica that is over, or that breaks a rule in this very step, keeps its parameters and its optimiser's state.
+    """
+    method, tx = _method(recipe, replica.hp)
+    hyper = replica.hp.__getitem__
+    row = lax.dynamic_index_in_dim(replica.plan, replica.step + recipe.lead, keepdims=False)
+    batch = gather(shared.train, row, recipe.width)
+    rate = hyper("train.lr") * optim.schedule(recipe.schedule, hyper("train.warmup"), replica.step, replica.total)
+    noise = keys.at(keys.stream(replica.seeds, "noise"), replica.step)
+    ctx = Ctx(w0=w0, step=replica.step, total=replica.total, lr=rate, key=noise)
+
+    def forward(params: Params, batch: Batch, key=None, edit=same) -> Out:
+        seen = {**w0, **method.view(params, replica.opt, ctx)}
+        return recipe.model.apply(seen, batch, key, hyper("train.dropout"), edit)
+
+    def objective(params: Params, batch: Batch, key=None, edit=same) -> Float[Array, ""]:
+        return cross_entropy(forward(params, batch, key, edit).logits, batch)
+
+    minimised = method.loss(objective, forward, ctx)
+    dropout = keys.at(keys.stream(replica.seeds, "dropout"), replica.step)
+    loss, grads = jax.value_and_grad(minimised)(replica.params, batch, dropout)
+    updates, opt = tx.update(grads, replica.opt, replica.params, ctx)
+
+    training = (replica.status == Status.RUNNING) & (replica.step < replica.total)
+    watch, status = stop.after_step(replica.watch, hyper, loss, optim.norm(grads))
+    go = training & (status == Status.RUNNING)
+    moves = go & (replica.step >= 0)
+    moved = replica._replace(
+        step=replica.step + go,
+        status=jnp.where(training, status, replica.status),
+        params={name: jnp.where(moves, p + updates[name], p) for name, p in replica.params.items()},
+        opt=_where(go, opt, replica.opt),
+        watch=_where(training, watch, replica.watch),
+    )
+    return moved, jnp.where(training, loss, jnp.nan), jnp.where(training, (row >= 0).sum(), 0)
+
+
+def cross_entropy(logits: Float[Array, "B C"], batch: Batch) -> Float[Array, ""]:
+    """The mean over the examples that are there; 0 for a batch without any."""
+    logp = jax.nn.log_softmax(logits)
+    # A sum over a one-hot mask: its gradient needs no scatter.
+    picked = jnp.where(batch.labels[:, None] == jnp.arange(logits.shape[-1])[None, :], logp, 0.0).sum(axis=-1)
+    return -jnp.sum(picked * batch.weight) / jnp.maximum(batch.weight.sum(), 1.0)
+
+
+def evaluate(recipe: Recipe, params: Params, split: Split) -> Float[Array, "N C"]:
+    """The logits of all examples of a split, without dropout."""
+    n = split.labels.shape[0]
+    size = min(recipe.eval_batch, n)
+    chunks = -(-n // size)
+    index = jnp.arange(chunks * size)
+    index = jnp.where(index < n, index, -1).reshape(chunks, size)
+    logits = lax.map(lambda rows: recipe.model.apply(params, gather(split, rows, recipe.width)).logits, index)
+    return logits.reshape(chunks * size, -1)[:n]
+
+
+def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""]) -> tuple[Replica, Report]:
+    """`steps` steps (at most `recipe.every`, the same for all replicas), then the evaluation and its rules."""
+    method, _ = _method(recipe, replica.hp)
+    w0 = start(recipe, shared, replica.seeds, method)
+
+    def body(i, carry):
+        replica, losses, examples = carry
+        replica, loss, count = train_step(recipe, shared, w0, replica)
+        return replica, losses.at[i].set(loss), examples + count
+
+    losses = jnp.full((recipe.every,), jnp.nan, jnp.float32)
+    replica, losses, examples = lax.fori_loop(0, steps, body, (replica, losses, jnp.int32(0)))
+    weights = {**w0, **replica.params}
+    logits = {name: evaluate(recipe, weights, split) for name, split in shared.evals.items()}
+
+    running = (replica.status == Status.RUNNING) & (replica.step > 0)
+    watch, status = stop.after_evaluation(
+        replica.watch, replica.hp.__getitem__, logits["dev"], shared.evals["dev"].labels
+    )
+    status = jnp.where(replica.step >= replica.total, jnp.int32(Status.COMPLETED), status)
+    replica = replica._replace(
+        status=jnp.where(running, status, replica.status), watch=_where(running, watch, replica.watch)
+    )
+    return replica, Report(replica.step, replica.status, losses, examples, logits)
+
+
+def _method(recipe: Recipe, hp: Scalars) -> tuple[Method, Tx]:
+    """The method and its optimiser, made inside the vmap so that every number may differ per replica."""
+    method = recipe.method(hp.__getitem__)
+    inner = recipe.optimizer(hp.__getitem__)
+    return method, method.tx(_held(inner) if recipe.lead else inner)
+
+
+def _held(inner: Tx) -> Tx:
+    """The optimiser stands still in the method's lead-in."""
+
+    def update(grads, state, params, ctx: Ctx):
+        updates, after = inner.update(grads, state, params, ctx)
+        return updates, _where(ctx.step >= 0, after, state)
+
+    return Tx(inner.init, update)
+
+
+def _where(condition, new, old):
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

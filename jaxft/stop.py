@@ -1,0 +1,97 @@
+"""The early-stopping mask: rules about one replica, checked inside the compiled block.
+
+Every bound is one of the replica's numbers, and infinity when its rule is off: the program is the same with and without
+the rules, so a mask that is never triggered changes no bit.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxft.types import Hyper
+
+
+class Status(IntEnum):
+    """What a slot holds. From `NON_FINITE_LOSS` on: a replica that was dropped, and why."""
+
+    IDLE = 0
+    RUNNING = 1
+    COMPLETED = 2
+    NON_FINITE_LOSS = 3
+    NON_FINITE_GRADIENT = 4
+    LOSS_ABOVE = 5
+    ONE_CLASS = 6
+    MAJORITY = 7
+
+    @property
+    def over(self) -> bool:
+        """Whether the slot may be refilled."""
+        return self > Status.RUNNING
+
+    @property
+    def in_step(self) -> bool:
+        """Whether it was dropped in a step, which then has a loss but changed nothing."""
+        return Status.NON_FINITE_LOSS <= self <= Status.LOSS_ABOVE
+
+    @property
+    def row(self) -> tuple[str, str]:
+        """The columns status and reason of a trial that is over."""
+        if self == Status.COMPLETED:
+            return "completed", ""
+        return ("diverged" if self.in_step else "stopped"), self.name.lower()
+
+
+class Watch(NamedTuple):
+    """How long a replica has broken each rule, in a row."""
+
+    loss_above: Int[Array, ""]
+    one_class: Int[Array, ""]
+    majority: Int[Array, ""]
+
+
+def watch() -> Watch:
+    """Nothing seen yet."""
+    return Watch(*(jnp.zeros((), jnp.int32) for _ in Watch._fields))
+
+
+def after_step(
+    seen: Watch, hyper: Hyper, loss: Float[Array, ""], norm: Float[Array, ""]
+) -> tuple[Watch, Int[Array, ""]]:
+    """The rules of a step: `norm` is the gradient's, over all parameters. Returns the status from here on."""
+    above = _count(seen.loss_above, loss > hyper("stop.loss_above"))
+    finite = hyper("stop.non_finite") > 0
+    status = _first(
+        (finite & ~jnp.isfinite(loss), Status.NON_FINITE_LOSS),
+        (finite & ~jnp.isfinite(norm), Status.NON_FINITE_GRADIENT),
+        (above >= hyper("stop.loss_patience"), Status.LOSS_ABOVE),
+    )
+    return seen._replace(loss_above=above), status
+
+
+def after_evaluation(
+    seen: Watch, hyper: Hyper, logits: Float[Array, "N C"], labels: Int[Array, "N"]
+) -> tuple[Watch, Int[Array, ""]]:
+    """The rules of an evaluation on the dev set, for classification."""
+    predicted = jnp.argmax(logits, axis=-1)
+    counts = (labels[:, None] == jnp.arange(logits.shape[-1])[None, :]).sum(axis=0)
+    one_class = _count(seen.one_class, (predicted == predicted[0]).all())
+    majority = _count(seen.majority, (predicted == labels).sum() <= counts.max())
+    status = _first(
+        (one_class >= hyper("stop.one_class"), Status.ONE_CLASS),
+        (majority >= hyper("stop.majority"), Status.MAJORITY),
+    )
+    return seen._replace(one_class=one_class, majority=majority), status
+
+
+def _count(before: Int[Array, ""], broken: Bool[Array, ""]) -> Int[Array, ""]:
+    return jnp.where(broken, before + 1, 0)
+
+
+def _first(*rules) -> Int[Array, ""]:
+    """The status of the first rule that holds."""
+    status = jnp.int32(Status.RUNNING)
+    for broken, then in reversed(rules):
+        status = jnp.where(broken, jnp.int32(then), status)
+    return status

@@ -1,0 +1,184 @@
+"""The engine carries what methods will need: starts, owned subsets, views, losses, states, lead-ins."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from jaxft.pool import Pool
+from jaxft.replica import Recipe
+from jaxft.stop import Status
+from jaxft.types import Method, Tx
+
+
+def train(recipe: Recipe, steps: int = 20, **trial):
+    """One trial in one slot; the replica and the training losses."""
+    pool = Pool(
+        recipe, toys.shared(), toys.entry(**trial), devices=jax.devices()[:1], slots=1, precision="highest"
+    )
+    pool.fill({0: toys.entry(**trial)})
+    reports = [pool.run(5) for _ in range(steps // 5)]
+    return pool.take(0), np.concatenate([r.losses[0] for r in reports])
+
+
+@pytest.fixture(scope="module")
+def vanilla():
+    return train(toys.recipe())
+
+
+def close(a, b, tolerance=2e-6):
+    for name in b:
+        np.testing.assert_allclose(a[name], b[name], rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_training_lowers_the_loss(vanilla):
+    replica, losses = vanilla
+    assert Status(replica.status) == Status.COMPLETED
+    assert losses[-5:].mean() < 0.8 * losses[:5].mean()
+
+
+def test_a_start_edits_what_training_begins_with(vanilla):
+    def start(w0, key):
+        return w0 | {"classifier/kernel": jnp.zeros_like(w0["classifier/kernel"])}
+
+    _, losses = train(toys.recipe(method=lambda hyper: Method(start=start)))
+    assert losses[0] == np.float32(np.log(2))
+    assert vanilla[1][0] != losses[0]
+
+
+def head_only(hyper):
+    """Trains the classifier alone."""
+    return Method(own=lambda params, w0, key: {"classifier/kernel": params["classifier/kernel"]})
+
+
+def test_a_replica_stores_only_what_it_owns(vanilla):
+    replica, _ = train(toys.recipe(method=head_only))
+    assert list(replica.params) == ["classifier/kernel"]
+    assert list(replica.opt.mu) == ["classifier/kernel"]
+
+    def frozen(inner: Tx) -> Tx:
+        def update(grads, state, params, ctx):
+            kept = {n: g if n == "classifier/kernel" else jnp.zeros_like(g) for n, g in grads.items()}
+            updates, state = inner.update(kept, state, params, ctx)
+            return {n: u if n == "classifier/kernel" else jnp.zeros_like(u) for n, u in updates.items()}, state
+
+        return Tx(inner.init, update)
+
+    whole, _ = train(toys.recipe(method=lambda hyper: Method(tx=frozen)))
+    close(replica.params, {"classifier/kernel": whole.params["classifier/kernel"]})
+    assert not np.array_equal(whole.params["classifier/kernel"], vanilla[0].params["classifier/kernel"])
+
+
+def test_a_view_is_what_the_model_sees_and_gradients_pass_through_it():
+    """Twice the half of a classifier is the same function, but not the same training."""
+
+    def start(w0, key):
+        return w0 | {"classifier/kernel": w0["classifier/kernel"] / 2}
+
+    def view(params, state, ctx):
+        return params | {"classifier/kernel": params["classifier/kernel"] * 2}
+
+    plain, before = train(toys.recipe(), steps=5)
+    seen, losses = train(toys.recipe(method=lambda hyper: Method(start=start, view=view)), steps=5)
+    assert losses[0] == before[0]
+    assert not np.allclose(seen.params["classifier/kernel"], plain.params["classifier/kernel"] / 2)
+
+
+def test_a_loss_may_add_terms_and_look_ahead(vanilla):
+    """A penalty whose weight is the replica's own number, around a step uphill (an inner gradient, as in SAM)."""
+
+    def method(hyper):
+        def loss(objective, forward, ctx):
+            def minimised(params, batch, key, **edits):
+                slope = jax.grad(objective)(params, batch, key)
+                uphill = {n: p + hyper("method.toy.rho") * slope[n] for n, p in params.items()}
+                drift = sum(jnp.sum((p - ctx.w0[n]) ** 2) for n, p in params.items())
+                return objective(uphill, batch, key) + hyper("method.toy.alpha") * drift
+
+            return minimised
+
+        return Method(loss=loss)
+
+    off, _ = train(toys.recipe(method=method), **{"method.toy.rho": 0.0, "method.toy.alpha": 0.0})
+    close(off.params, vanilla[0].params, 1e-5)
+    held, _ = train(toys.recipe(method=method), **{"method.toy.rho": 0.1, "method.toy.alpha": 100.0})
+    begin, _ = train(toys.recipe(), **{"train.lr": 0.0})
+    name = "layers/0/output/kernel"
+    drift = [np.abs(r.params[name] - begin.params[name]).sum() for r in (held, vanilla[0])]
+    assert drift[0] < drift[1] / 2
+
+
+class Fisher(NamedTuple):
+    inner: Any
+    total: Any
+    steps: Any
+
+
+def fisher(hyper):
+    """Sums squared gradients in a lead-in of one epoch; changes nothing afterwards."""
+
+    def tx(inner: Tx) -> Tx:
+        def init(params):
+            zeros = jax.tree.map(jnp.zeros_like, params)
+            return Fisher(inner.init(params), zeros, jnp.int32(0))
+
+        def update(grads, state, params, ctx):
+            updates, after = inner.update(grads, state.inner, params, ctx)
+            leading = ctx.step < 0
+            total = {n: t + jnp.where(leading, grads[n] ** 2, 0.0) for n, t in state.total.items()}
+            return updates, Fisher(after, total, state.steps + leading)
+
+        return Tx(init, update)
+
+    return Method(tx=tx, lead=lambda steps_per_epoch: steps_per_epoch)
+
+
+def test_a_lead_in_reads_an_epoch_and_moves_nothing(vanilla):
+    before, losses = train(toys.recipe(method=fisher), steps=5)
+    assert (int(before.step), int(before.opt.steps)) == (0, 5)
+    assert sum(float(t.sum()) for t in before.opt.total.values()) > 0
+    assert all((np.asarray(m) == 0).all() for m in before.opt.inner.mu.values())
+    after, losses = train(toys.recipe(method=fisher), steps=25)
+    assert Status(after.status) == Status.COMPLETED
+    assert int(after.step) == 20
+    close(after.params, vanilla[0].params)
+    close({n: after.opt.total[n] for n in after.opt.total}, before.opt.total, 0)
+    np.testing.assert_allclose(losses[5:], vanilla[1], atol=1e-5)
+
+
+RULES = {
+    "loss above a bound for a patience": ({"stop.loss_above": 0.0, "stop.loss_patience": 3}, Status.LOSS_ABOVE, 2),
+    "one class predicted": ({"stop.one_class": 2, "train.lr": 0.0}, Status.ONE_CLASS, 10),
+    "no better than the majority": ({"stop.majority": 2, "train.lr": 0.0}, Status.MAJORITY, 10),
+    "all rules off": ({"train.lr": 0.0}, Status.COMPLETED, 20),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_stops_its_replica(rule):
+    def start(w0, key):  # predicts one class until it learns
+        return w0 | {"classifier/kernel": jnp.zeros_like(w0["classifier/kernel"])}
+
+    trial, status, step = RULES[rule]
+    replica, losses = train(toys.recipe(method=lambda hyper: Method(start=start)), **trial)
+    assert Status(replica.status) == status
+    assert int(replica.step) == step
+    if status == Status.LOSS_ABOVE:  # the step that broke the rule has a loss and no update
+        assert np.isfinite(losses[:3]).all()
+        assert np.isnan(losses[3:]).all()
+
+
+def test_patience_counts_breaches_in_a_row_only(vanilla):
+    """With a bound at the median of the losses, as many breaches as the longest run of them has stop a trial."""
+    bound = float(np.median(vanilla[1]))
+    runs, count = [], 0
+    for above in [*(vanilla[1] > bound), False]:
+        runs, count = (runs, count + 1) if above else ([*runs, count], 0)
+    longest = max(runs)
+    assert longest < sum(runs), "all breaches are in one run: nothing to tell apart"
+    for patience, status in ((longest, Status.LOSS_ABOVE), (longest + 1, Status.COMPLETED)):
+        replica, _ = train(toys.recipe(), **{"stop.loss_above": bound, "stop.loss_patience": patience})
+        assert Status(replica.status) == status

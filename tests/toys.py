@@ -1,0 +1,88 @@
+"""Small things that tests train: a model without an encoder, data drawn at random, entries."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft import keys, optim
+from jaxft.replica import Entry, Recipe, Shared
+from jaxft.trials import Seeds
+from jaxft.types import Method, Model, Out, Split, same
+
+HP = {
+    "train.lr": 0.05,
+    "train.warmup": 0.1,
+    "train.weight_decay": 0.01,
+    "train.b1": 0.9,
+    "train.b2": 0.999,
+    "train.eps": 1e-6,
+    "train.clip": 1.0,
+    "train.dropout": 0.0,
+    "stop.non_finite": 1.0,
+    "stop.loss_above": np.inf,
+    "stop.loss_patience": np.inf,
+    "stop.one_class": np.inf,
+    "stop.majority": np.inf,
+}
+
+
+def split(n: int, seed: int = 0, vocabulary: int = 30, longest: int = 8) -> Split:
+    """Random sentences of 2 to `longest` tokens; the label says whether token 5 or 6 is among them."""
+    rng = np.random.default_rng(seed)
+    sentences = [rng.integers(1, vocabulary, rng.integers(2, longest + 1)) for _ in range(n)]
+    labels = np.array([int(np.isin([5, 6, 7, 8, 9, 10], s).any()) for s in sentences], np.int32)
+    lengths = np.array([len(s) for s in sentences], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return Split(np.concatenate(sentences).astype(np.uint8), offsets, lengths // 2, labels)
+
+
+def bag(vocabulary: int = 30, width: int = 6, classes: int = 2) -> Model:
+    """A bag of words with one hidden layer."""
+    shapes = {
+        "embeddings/word/embedding": (vocabulary, width),
+        "layers/0/output/kernel": (width, width),
+        "layers/0/output/bias": (width,),
+        "classifier/kernel": (width, classes),
+    }
+
+    def init(key):
+        return {
+            name: jnp.zeros(shape) if name.endswith("bias") else jax.random.normal(keys.named(key, name), shape) * 0.3
+            for name, shape in shapes.items()
+        }
+
+    def apply(params, batch, key=None, rate=0.0, edit=same):
+        x = edit("embeddings", params["embeddings/word/embedding"][batch.tokens])
+        there = (batch.segments > 0)[:, :, None]
+        mean = jnp.where(there, x, 0.0).sum(axis=1) / jnp.maximum(there.sum(axis=1), 1)
+        bias = params["layers/0/output/bias"]
+        y = edit("layers/0", jnp.tanh(mean @ params["layers/0/output/kernel"] + bias[None, :]))
+        if key is not None:
+            y = jnp.where(jax.random.bernoulli(key, 1.0 - rate, y.shape), y / (1.0 - rate), 0.0)
+        return Out(y @ params["classifier/kernel"], (x, y))
+
+    return Model(init, apply, positions=64, vocabulary=vocabulary)
+
+
+def recipe(model: Model | None = None, method=lambda hyper: Method(), **changes) -> Recipe:
+    """A program of batches of 4 with an evaluation every 5 steps; 20 examples, up to 4 epochs."""
+    sizes = {"batch": 4, "width": 8, "every": 5, "eval_batch": 8, "max_n_train": 20, "max_epochs": 4} | changes
+    return Recipe(model or bag(), method, partial(optim.make, "adamw", "global"), "linear", **sizes)
+
+
+def shared(n: int = 20, dev: int = 13, pretrained=None) -> Shared:
+    """Training and dev sets of random sentences."""
+    return Shared(pretrained or {}, split(n, 0), {"dev": split(dev, 1)})
+
+
+def entry(init: int = 0, order: int = 0, n_train: int = 20, epochs: int = 4, **hp) -> Entry:
+    """A trial of 20 steps; `**{"train.lr": ...}` sets a number."""
+    numbers = HP | hp
+    return Entry(
+        Seeds(*(np.uint32(s) for s in (init, order, order, order, 0))),
+        {name: np.float32(value) for name, value in numbers.items()},
+        np.int32(n_train),
+        np.int32(epochs),
+    )
