@@ -1,180 +1,149 @@
-"""A study: frozen dataclasses, YAML in and out. No jax here."""
+"""Studies from YAML and the command line, and back: typed, with one line for what is wrong. No jax here."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-Numbers = int | str | list[int]
-"""Seeds: one (`3`), a range with both ends (`1..25`), or a list (`[1, 5, 7]`)."""
+from jaxft import yaml12
+from jaxft.check import FREE, check, swept, typed
+from jaxft.errors import BadInput
+from jaxft.study import (
+    KEYS,
+    SECTIONS,
+    EvalConfig,
+    Numbers,
+    PoolConfig,
+    SeedGrid,
+    StopConfig,
+    Study,
+    TaskConfig,
+    TrainConfig,
+    build,
+    flat,
+)
 
-
-@dataclass(frozen=True)
-class TaskConfig:
-    """What is learned: a GLUE task, any text classification in files, or the generated one.
-
-    Args:
-        name: mrpc, rte, cola, sst2; `text` for your own files; `generated` for the task that jaxft makes itself.
-        path: folder that holds the files; for a GLUE task `hub` loads it through `datasets`.
-        train: training file below path, or an absolute path (for `text`: .tsv, .csv or .jsonl).
-        dev: validation file.
-        test: test file, if there is one.
-        text: column of the text, or of the first of two.
-        text_pair: column of the second text, if there are two.
-        label: column of the label.
-        labels: names of the labels, in the order of their numbers; found in the training file when not given.
-        metric: what scores a trial: accuracy, f1, mcc or accuracy_f1 (their mean); the task's own when not given.
-        max_length: examples are cut to so many tokens.
-        n_train: train on so many examples only, drawn by the data seed; all when not given.
-    """
-
-    name: str = "generated"
-    path: str | None = None
-    train: str = "train.tsv"
-    dev: str = "dev.tsv"
-    test: str | None = None
-    text: str = "sentence"
-    text_pair: str | None = None
-    label: str = "label"
-    labels: list[str] | None = None
-    metric: str | None = None
-    max_length: int = 128
-    n_train: int | None = None
+__all__ = [
+    "EvalConfig",
+    "Numbers",
+    "PoolConfig",
+    "SeedGrid",
+    "StopConfig",
+    "Study",
+    "TaskConfig",
+    "TrainConfig",
+    "differences",
+    "dump",
+    "flat",
+    "load",
+]
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """How one trial is trained. Every float may be swept.
+def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
+    """The study in a YAML file, changed by what the command line says.
 
     Args:
-        optimizer: adamw (bias-corrected), or bertadam (no bias correction, as BERT was released).
-        lr: peak learning rate.
-        batch_size: examples per step.
-        epochs: passes over the training set.
-        schedule: linear (warm-up, then down to 0), linear_unscaled (the old 1 - x, which drops where the warm-up
-            ends), cosine, or constant.
-        warmup: share of the steps in which the rate rises from 0.
-        weight_decay: decoupled; not on biases and LayerNorm.
-        b1: decay of Adam's first moment.
-        b2: decay of Adam's second moment.
-        eps: added to the root of the second moment.
-        clip: largest gradient norm; 0 for no clipping.
-        clip_by: global (one norm over all parameters) or tensor (each parameter its own, as in BertAdam).
-        dropout: rate after embeddings, attention and layers, and before the head.
-        precision: matmul precision in float32: highest (true float32) or default (the platform's fast one).
+        path: the file, or None to begin with the defaults.
+        overrides: words such as `--train.lr 3e-5` or `--sweep.train.lr=[1e-5, 2e-5]`; the last one holds.
+
+    Raises:
+        BadInput: the file cannot be read, or a key or value in it or in the overrides is not known.
     """
+    leaves: dict[str, Any] = {}
+    sweep: dict[str, list] = {}
 
-    optimizer: Literal["adamw", "bertadam"] = "adamw"
-    lr: float = 2e-5
-    batch_size: int = 16
-    epochs: int = 3
-    schedule: Literal["linear", "linear_unscaled", "cosine", "constant"] = "linear"
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-6
-    clip: float = 1.0
-    clip_by: Literal["global", "tensor"] = "global"
-    dropout: float = 0.1
-    precision: Literal["highest", "default"] = "highest"
+    def take(key: str, value: Any, read: Callable[[str, Any], Any]) -> None:
+        if key.startswith("sweep."):
+            name = key.removeprefix("sweep.")
+            sweep[name] = swept(name, value)
+        else:
+            leaves[key] = read(key, value)
+
+    for key, value, line in _entries(path) if path is not None else []:
+        try:
+            if key == "seeds" and isinstance(value, list):
+                key = "seeds.rows"
+            if key in (*SECTIONS, "sweep") and value is None:
+                continue  # a heading whose keys are all commented out
+            take(key, value, typed)
+        except BadInput as error:
+            raise BadInput(f"{path}, line {line}: {error}") from None
+    for key, text in _pairs(overrides):
+        take(key, _plain(text) if key.startswith("sweep.") else text, _typed_text)
+    study = build({**leaves, "sweep": sweep})
+    check(study)
+    return study
 
 
-@dataclass(frozen=True)
-class SeedGrid:
-    """The seeds of the trials: every init with every order (and so on), or rows that name each trial.
+def dump(study: Study) -> str:
+    """The study as YAML, every key with its value; `load` reads it back."""
+    nested: dict[str, Any] = {}
+    for key, value in flat(study).items():
+        section, _, leaf = key.rpartition(".")
+        if section == "seeds" and (study.seeds.rows is None) == (leaf == "rows"):
+            continue  # a grid, or rows
+        (nested.setdefault(section, {}) if section else nested)[leaf] = value
+    return yaml12.write(nested)
+
+
+def differences(old: Study, new: Study) -> list[str]:
+    """What makes another study of one: a line per key, seeds, sweep, name, folder and pool aside.
 
     Args:
-        init: seeds of the new parameters.
-        order: seeds of the order of the training data.
-        dropout: seeds of dropout; follows order when not given.
-        noise: seeds of the method's own noise; follows order when not given.
-        data: seeds of the training subset.
-        rows: a list of mappings such as {init: 1, order: 7}, instead of a grid.
+        old: the study in the run folder.
+        new: the study that is asked for now.
     """
-
-    init: Numbers = "1..4"
-    order: Numbers = "1..4"
-    dropout: Numbers | None = None
-    noise: Numbers | None = None
-    data: Numbers = 0
-    rows: list[dict[str, int]] | None = None
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """When and how trials are evaluated.
-
-    Args:
-        per_epoch: evaluations in an epoch, evenly spaced; one more at the end where they do not divide it.
-        every: an evaluation every so many steps instead.
-        batch_size: rows of a dev batch.
-    """
-
-    per_epoch: int = 1
-    every: int | None = None
-    batch_size: int = 64
+    before, now = flat(old), flat(new)
+    return [
+        f"{key}: {before[key]} in the run folder, {now[key]} now"
+        for key in now
+        if not key.startswith(FREE) and before[key] != now[key]
+    ]
 
 
-@dataclass(frozen=True)
-class StopConfig:
-    """The early-stopping mask: rules about one replica, checked inside the compiled block.
-
-    Args:
-        enabled: false switches all rules off.
-        non_finite: drop a replica whose loss or gradient is not finite, in that very step.
-        loss_above: drop a replica whose training loss stays above this bound.
-        loss_patience: for so many steps in a row.
-        one_class: drop a replica that predicts one class only in so many evaluations in a row; 0 for never.
-        majority: drop a replica whose accuracy is no better than the largest class's share in so many evaluations
-            in a row; 0 for never.
-    """
-
-    enabled: bool = True
-    non_finite: bool = True
-    loss_above: float | None = None
-    loss_patience: int = 10
-    one_class: int = 0
-    majority: int = 0
+def _entries(path: str | Path) -> list[yaml12.Entry]:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"{path}: cannot be read: {reason}; expected a study in YAML") from None
+    return yaml12.entries(text, str(path), lambda key: key in SECTIONS or f"{key}.".startswith("sweep."))
 
 
-@dataclass(frozen=True)
-class PoolConfig:
-    """How many trials are trained at once.
+def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    """`--key value` and `--key=value` as pairs."""
+    pairs = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise BadInput(f"{word}: expected --key value, such as --train.lr 3e-5")
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not key.startswith("sweep.") and key not in KEYS:
+            typed(key, value if equals else " ".join(rest[:1]))  # says what is wrong with the key
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise BadInput(f"{key}: a value is missing, expected --{key} value")
+            value = rest.pop(0)
+        pairs.append((key, value))
+    return pairs
 
-    Args:
-        slots: trials per device, or auto for what fits. Part of the numerics: fixed when the study starts.
-        devices: how many devices, or auto for all of them; on a CPU, one virtual device per core.
-    """
 
-    slots: int | Literal["auto"] = "auto"
-    devices: int | Literal["auto"] = "auto"
+def _plain(text: str) -> Any:
+    """What a word of the command line stands for: text, unless it is a number, a list or the like."""
+    try:
+        value = yaml12.value(text)
+    except BadInput:
+        return text
+    return text if isinstance(value, str) else value
 
 
-@dataclass(frozen=True)
-class Study:
-    """Many trials of one encoder on one task that differ in their seeds, and in what is swept.
-
-    Args:
-        name: what the study is called.
-        model: folder with a Hugging Face checkpoint, a hub name, or `embedded` for the tiny encoder in the package.
-        task: what is learned.
-        method: how it is fine-tuned, such as `vanilla` or `a(x=1)|b`.
-        train: how one trial is trained.
-        seeds: which trials there are.
-        sweep: more trials: a list of values for any float, such as {train.lr: [1e-5, 2e-5]}.
-        eval: when trials are evaluated.
-        stop: when they are dropped.
-        pool: how many are trained at once.
-        out: the run folder; runs/NAME when not given.
-    """
-
-    name: str = "study"
-    model: str = "embedded"
-    task: TaskConfig = field(default_factory=TaskConfig)
-    method: str = "vanilla"
-    train: TrainConfig = field(default_factory=TrainConfig)
-    seeds: SeedGrid = field(default_factory=SeedGrid)
-    sweep: dict[str, list[float]] = field(default_factory=dict)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    stop: StopConfig = field(default_factory=StopConfig)
-    pool: PoolConfig = field(default_factory=PoolConfig)
-    out: str | None = None
+def _typed_text(key: str, text: str) -> Any:
+    try:
+        return typed(key, _plain(text))
+    except BadInput as error:
+        try:
+            return typed(key, text)  # a name may look like a number
+        except BadInput:
+            raise error from None

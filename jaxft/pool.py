@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int
 
 from jaxft import replica
 from jaxft.errors import BadInput
@@ -113,9 +112,7 @@ class Pool:
     def put(self, slot: int, parked: Replica) -> None:
         """Places a replica that `take` gave into a slot, where it continues bit for bit."""
         at = np.arange(self.slots) == slot
-        self.state = self._put(
-            self.state, jax.device_put(parked, self._whole), jax.device_put(at, self._split)
-        )
+        self.state = self._put(self.state, jax.device_put(parked, self._whole), jax.device_put(at, self._split))
 
     def device(self, slot: int) -> str:
         """The device of a slot."""
@@ -162,7 +159,9 @@ class Memory(NamedTuple):
 
     def refusal(self) -> str:
         """The line for a width that does not fit."""
-        advice = f"pool.slots: {self.most} would fit" if self.most else "not even one fits: take a smaller model or batch"
+        advice = (
+            f"pool.slots: {self.most} would fit" if self.most else "not even one fits: take a smaller model or batch"
+        )
         return (
             f"pool.slots: {self.slots} replicas per device need {size(self.total)}, "
             f"the device has {size(self.limit)} ({size(self.per_replica)} a replica); {advice}"

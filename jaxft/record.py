@@ -82,6 +82,7 @@ class Record:
             reason=reason,
             steps=max(0, self.step),
             n_train=self.n_train,
+            metric=self.metric,
             evaluations=self.evaluations,
             losses=np.concatenate(self.losses) if self.losses else np.zeros(0, np.float32),
             best_step=self.best_step,

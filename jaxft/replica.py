@@ -1,6 +1,6 @@
 """The training of ONE model: its start, one step, its evaluation, one block. No shape here has an axis R."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from jaxft.data.batch import gather
 from jaxft.data.order import plan, steps_per_epoch
 from jaxft.stop import Status, Watch
 from jaxft.trials import Seeds
-from jaxft.types import Batch, Ctx, Hyper, Method, Model, Out, Params, Scalars, Split, Tx, same
+from jaxft.types import Anywhere, Batch, Ctx, Hyper, Method, Model, Out, Params, Split, Tx, same
 
 
 class Recipe(NamedTuple):
@@ -49,7 +49,7 @@ class Recipe(NamedTuple):
 class Shared(NamedTuple):
     """The arrays that all replicas read and none changes."""
 
-    pretrained: Params
+    pretrained: Mapping[str, Anywhere]
     train: Split
     evals: dict[str, Split]
 
@@ -58,9 +58,9 @@ class Entry(NamedTuple):
     """What fills a slot."""
 
     seeds: Seeds
-    hp: Scalars
-    n_train: Int[Array, ""]
-    epochs: Int[Array, ""]
+    hp: Mapping[str, Anywhere]
+    n_train: Int[Anywhere, ""]
+    epochs: Int[Anywhere, ""]
 
 
 class Replica(NamedTuple):
@@ -74,7 +74,7 @@ class Replica(NamedTuple):
     opt: Any
     watch: Watch
     seeds: Seeds
-    hp: Scalars
+    hp: Mapping[str, Anywhere]
     total: Int[Array, ""]
     """How many steps it takes."""
     plan: Int[Array, "rows B"]
@@ -83,13 +83,13 @@ class Replica(NamedTuple):
 class Report(NamedTuple):
     """What the host sees of a block."""
 
-    step: Int[Array, ""]
-    status: Int[Array, ""]
-    losses: Float[Array, "S"]
+    step: Int[Anywhere, ""]
+    status: Int[Anywhere, ""]
+    losses: Float[Anywhere, " S"]
     """The training loss of each step of the block; NaN where the replica did not train."""
-    examples: Int[Array, ""]
+    examples: Int[Anywhere, ""]
     """How many examples it trained on."""
-    logits: dict[str, Float[Array, "N C"]]
+    logits: dict[str, Float[Anywhere, "N C"]]
     """Of each evaluation set, at the block's end."""
 
 
@@ -206,14 +206,16 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
     watch, status = stop.after_evaluation(
         replica.watch, replica.hp.__getitem__, logits["dev"], shared.evals["dev"].labels
     )
-    status = jnp.where(replica.step >= replica.total, jnp.int32(Status.COMPLETED), status)
+    collapsed = status > Status.NON_FINITE_LOGITS  # which stops nothing that has come to its end
+    ends = (replica.step >= replica.total) & (collapsed | (status == Status.RUNNING))
+    status = jnp.where(ends, jnp.int32(Status.COMPLETED), status)
     replica = replica._replace(
         status=jnp.where(running, status, replica.status), watch=_where(running, watch, replica.watch)
     )
     return replica, Report(replica.step, replica.status, losses, examples, logits)
 
 
-def _method(recipe: Recipe, hp: Scalars) -> tuple[Method, Tx]:
+def _method(recipe: Recipe, hp: Mapping[str, Anywhere]) -> tuple[Method, Tx]:
     """The method and its optimiser, made inside the vmap so that every number may differ per replica."""
     method = recipe.method(hp.__getitem__)
     inner = recipe.optimizer(hp.__getitem__)

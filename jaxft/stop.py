@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxft.types import Hyper
+from jaxft.types import Anywhere, Hyper
 
 
 class Status(IntEnum):
@@ -22,8 +22,9 @@ class Status(IntEnum):
     NON_FINITE_LOSS = 3
     NON_FINITE_GRADIENT = 4
     LOSS_ABOVE = 5
-    ONE_CLASS = 6
-    MAJORITY = 7
+    NON_FINITE_LOGITS = 6
+    ONE_CLASS = 7
+    MAJORITY = 8
 
     @property
     def over(self) -> bool:
@@ -40,7 +41,7 @@ class Status(IntEnum):
         """The columns status and reason of a trial that is over."""
         if self == Status.COMPLETED:
             return "completed", ""
-        return ("diverged" if self.in_step else "stopped"), self.name.lower()
+        return ("diverged" if self <= Status.NON_FINITE_LOGITS else "stopped"), self.name.lower()
 
 
 class Watch(NamedTuple):
@@ -71,14 +72,15 @@ def after_step(
 
 
 def after_evaluation(
-    seen: Watch, hyper: Hyper, logits: Float[Array, "N C"], labels: Int[Array, "N"]
+    seen: Watch, hyper: Hyper, logits: Float[Array, "N C"], labels: Int[Anywhere, " N"]
 ) -> tuple[Watch, Int[Array, ""]]:
-    """The rules of an evaluation on the dev set, for classification."""
+    """The rules of an evaluation on the dev set, for classification. Returns the status from here on."""
     predicted = jnp.argmax(logits, axis=-1)
     counts = (labels[:, None] == jnp.arange(logits.shape[-1])[None, :]).sum(axis=0)
     one_class = _count(seen.one_class, (predicted == predicted[0]).all())
     majority = _count(seen.majority, (predicted == labels).sum() <= counts.max())
     status = _first(
+        ((hyper("stop.non_finite") > 0) & ~jnp.isfinite(logits).all(), Status.NON_FINITE_LOGITS),
         (one_class >= hyper("stop.one_class"), Status.ONE_CLASS),
         (majority >= hyper("stop.majority"), Status.MAJORITY),
     )

@@ -11,9 +11,8 @@ import jax
 import numpy as np
 
 from jaxft import methods, models, optim, pool, tasks
-from jaxft.config import Study, TaskConfig
-from jaxft.data.order import steps_per_epoch
 from jaxft.data import batch
+from jaxft.data.order import steps_per_epoch
 from jaxft.errors import BadInput
 from jaxft.pool import Pool
 from jaxft.record import Record
@@ -21,6 +20,7 @@ from jaxft.replica import Entry, Recipe, Shared
 from jaxft.scheduler import Scheduler
 from jaxft.stop import Status
 from jaxft.store import Ended, Store
+from jaxft.study import Study, TaskConfig
 from jaxft.trials import Seeds, Trial, expand, group, identify, shape
 from jaxft.types import Task
 
@@ -193,14 +193,12 @@ def entry(trial: Trial, task: Task) -> Entry:
     )
 
 
-def pooled(members: Group, slots: int | str, devices: Sequence[jax.Device]) -> Pool:
+def pooled(members: Group, slots: int | str, devices: Sequence) -> Pool:
     """The pool of a group, with as many slots per device as given, or as fit."""
 
     def make(count: int) -> Pool:
         like = entry(members.trials[0], members.task)
-        return Pool(
-            members.recipe, members.shared, like, devices=devices, slots=count, precision=members.precision
-        )
+        return Pool(members.recipe, members.shared, like, devices=devices, slots=count, precision=members.precision)
 
     return pool.widest(make, devices) if slots == "auto" else make(int(slots))
 
@@ -225,7 +223,7 @@ def slots(study: Study, members: Group, before: dict) -> int | str:
     return kept
 
 
-def devices(study: Study) -> list[jax.Device]:
+def devices(study: Study) -> list:
     """The devices that the study runs on.
 
     Raises:
@@ -244,6 +242,4 @@ def _record(trial: Trial, slot: int, members: Group) -> Record:
     per_epoch = steps_per_epoch(n_train, recipe.batch)
     lead = recipe.method(trial.hp.__getitem__).lead(per_epoch)
     labels = {name: np.asarray(split.labels) for name, split in task.evals.items()}
-    return Record(
-        trial, slot, task.metric, task.metrics, labels, per_epoch, per_epoch * epochs, n_train, step=-lead
-    )
+    return Record(trial, slot, task.metric, task.metrics, labels, per_epoch, per_epoch * epochs, n_train, step=-lead)

@@ -7,26 +7,25 @@ Axes: B batch, T tokens of a row, D model width, H heads, F feed-forward width, 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt
+
+Anywhere = Any
+"""An array on the device, or the same in host memory: which of the two, a type cannot tell."""
 
 Params = dict[str, Array]
 """Parameters, flat: `"layers/3/query/kernel"`. A key that is absent is not owned."""
-
-Scalars = dict[str, Float[Array, ""]]
-"""The numbers that may differ from replica to replica: `{"train.lr": 2e-5, ...}`."""
 
 
 class Split(NamedTuple):
     """Tokenised examples without padding: numpy on the host, or the same arrays on the device."""
 
-    tokens: Int[Array, "total"] | UInt[Array, "total"] | np.ndarray
+    tokens: UInt[Anywhere, " total"]
     """All examples one after the other, special tokens included; the narrowest unsigned integer that holds them."""
-    offsets: Int[Array, "N+1"] | np.ndarray
+    offsets: Int[Anywhere, " N+1"]
     """Where each example begins in `tokens`; the last entry is their number. int32."""
-    second: Int[Array, "N"] | np.ndarray
+    second: Int[Anywhere, " N"]
     """How many tokens of an example come before its second text (token type 1); its length where there is none."""
-    labels: Int[Array, "N"] | Float[Array, "N"] | np.ndarray
+    labels: Int[Anywhere, " N"] | Float[Anywhere, " N"]
     """Class numbers (int32) or targets (float32); -1 or NaN where the label is unknown."""
 
 
@@ -40,10 +39,10 @@ class Batch(NamedTuple):
     """Counted from 0 within each example."""
     segments: Int[Array, "rows T"]
     """The number of an example within its row, from 1; 0 is padding. Tokens attend to their own segment only."""
-    first: Int[Array, "B"]
+    first: Int[Array, " B"]
     """Index into the flattened rows of each example's first token."""
-    labels: Int[Array, "B"] | Float[Array, "B"]
-    weight: Float[Array, "B"]
+    labels: Int[Array, " B"] | Float[Array, " B"]
+    weight: Float[Array, " B"]
     """1 for an example, 0 where a partial batch has none. Every loss term is the mean with these weights."""
 
 
@@ -70,7 +69,7 @@ class Model(NamedTuple):
     init: Callable[[Key[Array, ""]], Params]
     """Fresh values for every parameter, each from the key and its own name only."""
     apply: Callable[..., Out]
-    """`(params, batch, key=None, rate=0., edit=same) -> Out`; dropout acts where a key is given. `rate` may be traced."""
+    """`(params, batch, key=None, rate=0., edit=same) -> Out`; dropout needs a key; its rate may be traced."""
     positions: int
     """The longest example that it can read, in tokens."""
     vocabulary: int

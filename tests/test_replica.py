@@ -16,9 +16,7 @@ from jaxft.types import Method, Tx
 
 def train(recipe: Recipe, steps: int = 20, **trial):
     """One trial in one slot; the replica and the training losses."""
-    pool = Pool(
-        recipe, toys.shared(), toys.entry(**trial), devices=jax.devices()[:1], slots=1, precision="highest"
-    )
+    pool = Pool(recipe, toys.shared(), toys.entry(**trial), devices=jax.devices()[:1], slots=1, precision="highest")
     pool.fill({0: toys.entry(**trial)})
     reports = [pool.run(5) for _ in range(steps // 5)]
     return pool.take(0), np.concatenate([r.losses[0] for r in reports])
@@ -149,8 +147,23 @@ def test_a_lead_in_reads_an_epoch_and_moves_nothing(vanilla):
     np.testing.assert_allclose(losses[5:], vanilla[1], atol=1e-5)
 
 
+def test_a_last_update_that_ruins_the_weights_is_seen_by_the_evaluation():
+    """Only the start is finite: no step comes after the last one that could see it."""
+    replica, losses = train(toys.recipe(), steps=5, epochs=1, **{"train.lr": np.inf, "train.warmup": 0.99})
+    assert np.isfinite(losses[0])
+    assert Status(replica.status) in (Status.NON_FINITE_LOSS, Status.NON_FINITE_GRADIENT)
+    replica, losses = train(toys.recipe(), steps=5, epochs=1, n_train=4, **{"train.lr": np.inf, "train.warmup": 0.0})
+    assert np.isfinite(losses[0])
+    assert Status(replica.status) == Status.NON_FINITE_LOGITS
+    assert int(replica.step) == 1
+
+
 RULES = {
-    "loss above a bound for a patience": ({"stop.loss_above": 0.0, "stop.loss_patience": 3}, Status.LOSS_ABOVE, 2),
+    "loss above a bound for a patience": (
+        {"stop.loss_above": 0.0, "stop.loss_patience": 3},
+        Status.LOSS_ABOVE,
+        2,
+    ),
     "one class predicted": ({"stop.one_class": 2, "train.lr": 0.0}, Status.ONE_CLASS, 10),
     "no better than the majority": ({"stop.majority": 2, "train.lr": 0.0}, Status.MAJORITY, 10),
     "all rules off": ({"train.lr": 0.0}, Status.COMPLETED, 20),

@@ -1,12 +1,19 @@
 """Small things that tests train: a model without an encoder, data drawn at random, entries."""
 
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
-from jaxft import keys, optim
+from jaxft import keys, models, optim
+from jaxft.models import checkpoint as files
 from jaxft.replica import Entry, Recipe, Shared
 from jaxft.trials import Seeds
 from jaxft.types import Method, Model, Out, Split, same
@@ -66,9 +73,35 @@ def bag(vocabulary: int = 30, width: int = 6, classes: int = 2) -> Model:
     return Model(init, apply, positions=64, vocabulary=vocabulary)
 
 
+BERT = {
+    "model_type": "bert",
+    "vocab_size": 30,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 16,
+    "type_vocab_size": 2,
+}
+
+
+def bert(classes: int = 2) -> tuple[Model, dict[str, np.ndarray]]:
+    """A BERT of 2 layers, 32 wide, and weights for its encoder; the head is new in each replica."""
+    model = models.assemble(BERT, classes)
+    weights = jax.jit(model.init)(keys.named(jax.random.key(11), "toy"))
+    return model, {n: np.asarray(w) for n, w in weights.items() if not n.startswith(("pooler", "classifier"))}
+
+
 def recipe(model: Model | None = None, method=lambda hyper: Method(), **changes) -> Recipe:
     """A program of batches of 4 with an evaluation every 5 steps; 20 examples, up to 4 epochs."""
-    sizes = {"batch": 4, "width": 8, "every": 5, "eval_batch": 8, "max_n_train": 20, "max_epochs": 4} | changes
+    sizes = {
+        "batch": 4,
+        "width": 8,
+        "every": 5,
+        "eval_batch": 8,
+        "max_n_train": 20,
+        "max_epochs": 4,
+    } | changes
     return Recipe(model or bag(), method, partial(optim.make, "adamw", "global"), "linear", **sizes)
 
 
@@ -86,3 +119,35 @@ def entry(init: int = 0, order: int = 0, n_train: int = 20, epochs: int = 4, **h
         np.int32(n_train),
         np.int32(epochs),
     )
+
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(25)))
+
+
+def tokenizer():
+    """One token per word, in the manner of BERT."""
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    pieces = [("[CLS]", 2), ("[SEP]", 3)]
+    words.post_processor = TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", pieces)
+    named = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    return PreTrainedTokenizerFast(tokenizer_object=words, **named)
+
+
+def checkpoint(folder: Path) -> Path:
+    """A checkpoint in the Hugging Face layout: the encoder of `bert`, its pooler and head missing."""
+    files.save(folder, BERT, bert()[1], tokenizer())
+    return folder
+
+
+def sentences(folder: Path, train: int = 20, dev: int = 13) -> Path:
+    """A text classification in TSV files: whether a word below w5 is in the sentence."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(5)
+    for name, count in (("train", train), ("dev", dev)):
+        rows = ["sentence\tlabel"]
+        for _ in range(count):
+            words = rng.integers(0, 25, rng.integers(2, 7))
+            rows.append(" ".join(f"w{w}" for w in words) + f"\t{'low' if (words < 5).any() else 'high'}")
+        (folder / f"{name}.tsv").write_text("\n".join(rows) + "\n")
+    return folder

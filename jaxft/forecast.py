@@ -4,9 +4,10 @@ import time
 from typing import NamedTuple
 
 from jaxft import pool, train
-from jaxft.config import Study
 from jaxft.pool import Memory, Pool
+from jaxft.progress import duration
 from jaxft.store import Store
+from jaxft.study import Study
 from jaxft.trials import expand
 
 
@@ -94,14 +95,6 @@ def describe(study: Study, plans: list[GroupPlan]) -> str:
         ]
     lines.append(f"in all: about {duration(sum(p.seconds + p.compile_seconds for p in plans))}")
     return "\n".join(lines)
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 2 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _steps(group: train.Group, trial) -> int:

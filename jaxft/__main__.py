@@ -1,0 +1,7 @@
+"""`python -m jaxft`."""
+
+import sys
+
+from jaxft.cli import main
+
+sys.exit(main())

@@ -1,0 +1,168 @@
+"""Makes the embedded encoder: `python -m jaxft.assets.pretrain --out DIR`, some minutes on two cores.
+
+A BERT of 4 layers and width 64 learns to fill in masked words (Devlin et al. 2019, section 3.1) in pairs of sentences
+of `grammar` that say the same in two ways. There is no second objective: the pooler is not pretrained and not saved.
+"""
+
+import argparse
+import string
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key
+
+from jaxft import keys, models, optim
+from jaxft.assets import grammar
+from jaxft.data.batch import gather, width
+from jaxft.data.tokenise import tokenise
+from jaxft.models import checkpoint
+from jaxft.types import Batch, Ctx, Model, Params, Split, Tx
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+PAIRS, HELD_OUT = 60_000, 1_000
+STEPS, BATCH, PEAK, WARMUP = 4_000, 64, 2e-3, 0.05
+MASKED = 0.15
+REPORT = 250
+CONSTANTS = {"train.b1": 0.9, "train.b2": 0.999, "train.eps": 1e-6, "train.weight_decay": 0.01, "train.clip": 1.0}
+
+
+def vocabulary() -> list[str]:
+    """Special tokens, the words of the grammar, and letters and signs to spell what is no word of it."""
+    letters = string.ascii_lowercase + string.digits
+    single = [word for word in [*letters, *string.punctuation] if word not in grammar.words()]
+    return [*SPECIAL, *grammar.words(), *single, *(f"##{letter}" for letter in letters)]
+
+
+def tokenizer() -> Any:
+    """A fast BERT tokenizer of transformers with this vocabulary."""
+    # Imported here: slow.
+    from transformers import BertTokenizer
+
+    numbers = {token: number for number, token in enumerate(vocabulary())}
+    return BertTokenizer(vocab=numbers, do_lower_case=True, model_max_length=128)
+
+
+def config() -> dict[str, Any]:
+    """The encoder's config.json."""
+    return {
+        "model_type": "bert",
+        "vocab_size": len(vocabulary()),
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "hidden_act": "gelu",
+        "max_position_embeddings": 128,
+        "type_vocab_size": 2,
+        "initializer_range": 0.02,
+        "layer_norm_eps": 1e-12,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "pad_token_id": 0,
+    }
+
+
+def text(pairs: int, seed: int) -> list[tuple[str, str]]:
+    """Pairs of sentences, each pair one meaning said twice, in two of its ways or in the same."""
+    rng = Random(seed)
+    meanings = [grammar.meaning(rng) for _ in range(pairs)]
+    return [(grammar.say(what, rng), grammar.say(what, rng)) for what in meanings]
+
+
+def read(pairs: Sequence[tuple[str, str]]) -> Split:
+    """The text tokenised; its labels mean nothing."""
+    return tokenise(list(pairs), [0] * len(pairs), tokenizer(), 128)
+
+
+def mask(key: Key[Array, ""], batch: Batch) -> tuple[Batch, Bool[Array, "rows T"]]:
+    """The batch with 15 % of its words hidden, and where they were: 80 % [MASK], 10 % another word, 10 % as it is."""
+    which, how, what = jax.random.split(key, 3)
+    shape, last = batch.tokens.shape, len(SPECIAL) + len(grammar.words())
+    hidden = (jax.random.uniform(which, shape) < MASKED) & (batch.tokens >= len(SPECIAL))
+    draw = jax.random.uniform(how, shape)
+    another = jax.random.randint(what, shape, len(SPECIAL), last)
+    shown = jnp.where(draw < 0.8, SPECIAL.index("[MASK]"), jnp.where(draw < 0.9, another, batch.tokens))
+    return batch._replace(tokens=jnp.where(hidden, shown, batch.tokens)), hidden
+
+
+def loss(
+    model: Model, params: Params, bias: Float[Array, "V"], batch: Batch, key: Key[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Cross entropy and accuracy over the hidden words; the embedding is also the output layer."""
+    seen, hidden = mask(key, batch)
+    logits = model.apply(params, seen).hidden[-1] @ params["embeddings/word/embedding"].T + bias[None, None, :]
+    picked = jnp.take_along_axis(jax.nn.log_softmax(logits), batch.tokens[..., None], axis=-1)[..., 0]
+    right = (logits.argmax(axis=-1) == batch.tokens) & hidden
+    count = jnp.maximum(hidden.sum(), 1)
+    return -(picked * hidden).sum() / count, right.sum() / count
+
+
+def held_out(
+    model: Model, params: Params, bias: Float[Array, "V"], split: Split
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """`loss` on all of a split, with the same words hidden each time."""
+    batch = gather(split, jnp.arange(split.labels.shape[0]), width([split], 128))
+    return loss(model, params, bias, batch, jax.random.key(0, impl=keys.IMPL))
+
+
+def train(steps: int, say=print) -> tuple[Params, Float[Array, "V"]]:
+    """The encoder's parameters without pooler and head, and the output bias, after so many steps."""
+    train_split, dev = read(text(PAIRS, seed=1)), read(text(HELD_OUT, seed=2))
+    longest = width([train_split, dev], 128)
+    train_split, dev = jax.device_put((train_split, dev))
+    key = jax.random.key(0, impl=keys.IMPL)
+    model = models.assemble(config(), 2)
+    fresh = model.init(keys.named(key, "init"))
+    new = {name: value for name, value in fresh.items() if name.split("/")[0] in ("pooler", "classifier")}
+    params = {name: value for name, value in fresh.items() if name not in new}
+    params["out/bias"] = jnp.zeros(model.vocabulary)
+    tx: Tx = optim.make("adamw", "global", CONSTANTS.__getitem__)
+
+    def step(at, carry):
+        params, state = carry
+        here = keys.at(keys.named(key, "step"), at)
+        rows = jax.random.randint(keys.named(here, "rows"), (BATCH,), 0, PAIRS)
+        batch = gather(train_split, rows, longest)
+
+        def objective(params):
+            return loss(model, {**new, **params}, params["out/bias"], batch, keys.named(here, "mask"))[0]
+
+        rate = PEAK * optim.schedule("cosine", WARMUP, at, steps)
+        ctx = Ctx(w0={}, step=at, total=jnp.int32(steps), lr=rate, key=here)
+        updates, state = tx.update(jax.grad(objective)(params), state, params, ctx)
+        return {name: params[name] + updates[name] for name in params}, state
+
+    @partial(jax.jit, donate_argnums=0)
+    def run(carry, first, last):
+        return jax.lax.fori_loop(first, last, step, carry)
+
+    carry = (params, tx.init(params))
+    measure = jax.jit(lambda params: held_out(model, {**new, **params}, params["out/bias"], dev))
+    for first in range(0, steps, REPORT):
+        last = min(first + REPORT, steps)
+        carry = run(carry, first, last)
+        nats, right = measure(carry[0])
+        say(f"step {last}: held-out loss {nats:.3f}, {right:.1%} of the hidden words right", flush=True)
+    params = dict(carry[0])
+    return params, params.pop("out/bias")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m jaxft.assets.pretrain", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--steps", type=int, default=STEPS, help="fewer for a trial")
+    chosen = parser.parse_args(arguments)
+    params, _ = train(chosen.steps)
+    arrays = {name: np.asarray(value) for name, value in params.items()}
+    checkpoint.save(chosen.out, config(), arrays, tokenizer())
+
+
+if __name__ == "__main__":
+    main()

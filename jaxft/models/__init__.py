@@ -1,0 +1,152 @@
+"""Encoders: one file per family, and checkpoints in and out. The only room that knows flax."""
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from jaxft import tree
+from jaxft.errors import BadInput
+from jaxft.models import checkpoint as files
+from jaxft.models import family, layers
+from jaxft.types import Batch, Edit, Model, Out, Params, same
+
+EMBEDDED = Path(__file__).parents[1] / "assets" / "encoder"
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+
+
+class Checkpoint(NamedTuple):
+    """A pretrained encoder on disk; its tensors are read by `build`."""
+
+    name: str
+    """As the user wrote it."""
+    folder: Path
+    family: str
+    config: dict[str, Any]
+    tokenizer: Any
+    """A fast tokenizer of transformers."""
+    fingerprint: str
+    """16 hex digits of a hash over config and weights."""
+
+
+def open(name: str) -> Checkpoint:
+    """Finds a checkpoint: `embedded`, a local folder, or a hub name, which is downloaded unless it is cached.
+
+    Raises:
+        BadInput: there is none, its architecture is not supported, or a file of it is missing or damaged.
+    """
+    folder = _folder(name)
+    config = files.read_json(folder / "config.json")
+    try:
+        family.find(config).names(config)
+    except BadInput as error:
+        raise BadInput(f"{folder}/{error}") from None
+    tokenizer = _tokenizer(folder)
+    if len(tokenizer) > config["vocab_size"]:
+        raise BadInput(f"{folder}: the tokenizer knows {len(tokenizer)} tokens, vocab_size is {config['vocab_size']}")
+    return Checkpoint(name, folder, config["model_type"], config, tokenizer, files.fingerprint(folder))
+
+
+def positions(checkpoint: Checkpoint) -> int:
+    """The longest example that the encoder can read, in tokens, special ones included."""
+    return family.find(checkpoint.config).positions(checkpoint.config)
+
+
+def build(checkpoint: Checkpoint, classes: int) -> tuple[Model, dict[str, np.ndarray]]:
+    """The model, and its pretrained parameters, float32; the head and a missing pooler are not among them.
+
+    Raises:
+        BadInput: the tensors do not fit the config.
+    """
+    kind, config = family.find(checkpoint.config), checkpoint.config
+    model = assemble(config, classes)
+    shapes = {name: leaf.shape for name, leaf in jax.eval_shape(model.init, jax.random.key(0)).items()}
+    tensors = files.read(checkpoint.folder)
+    try:
+        return model, files.pick(tensors, shapes, kind, kind.names(config))
+    except BadInput as error:
+        raise BadInput(f"{checkpoint.folder}: {error}") from None
+
+
+def assemble(config: family.Config, classes: int) -> Model:
+    """The model of a config, without any checkpoint: its `init` gives all of its parameters.
+
+    Raises:
+        BadInput: the config is of an architecture that is not supported.
+    """
+    kind, sizes = family.find(config), layers.sizes(config)
+    network = kind.network(config, classes)
+
+    def apply(
+        params: Params,
+        batch: Batch,
+        key: Key[Array, ""] | None = None,
+        rate: Float[Array, ""] | float = 0.0,
+        edit: Edit = same,
+    ) -> Out:
+        drop = partial(layers.dropout, key, rate)
+        return cast(Out, network.apply({"params": tree.nest(params)}, batch, drop, edit))
+
+    row, one = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1,), jnp.int32)
+    batch = Batch(row, row, row, row, one, one, jnp.zeros((1,)))
+    declared = jax.eval_shape(lambda key: network.init(key, batch, lambda _, x: x, same), jax.random.key(0))
+    shapes = {name: leaf.shape for name, leaf in tree.flatten(declared["params"]).items()}
+    return Model(
+        init=lambda key: layers.fresh(key, shapes, sizes.std),
+        apply=apply,
+        positions=kind.positions(config),
+        vocabulary=sizes.vocabulary,
+    )
+
+
+def _folder(name: str) -> Path:
+    folder = EMBEDDED if name == "embedded" else Path(os.path.expanduser(name))
+    if name and folder.is_dir():
+        return folder
+    if name == "embedded" or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
+        raise BadInput(f"model: {name}: no such folder; a folder, a hub name and `embedded` are accepted")
+    # Imported here: slow, and not needed for a folder.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    wanted = [
+        "config.json",
+        "tokenizer*",
+        "vocab*",
+        "merges.txt",
+        "special_tokens_map.json",
+        "model*safetensors*",
+    ]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
+        if not any((folder / weights).is_file() for weights in files.WEIGHTS):
+            folder = Path(snapshot_download(name, allow_patterns=[*wanted, "pytorch_model*bin*"]))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise BadInput(f"model: {name}: no such folder, and not to be had from the hub ({reason})") from None
+    return folder
+
+
+def _tokenizer(folder: Path) -> Any:
+    # Without any of them transformers makes a tokenizer that knows no word.
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise BadInput(f"{folder}: no tokenizer found, accepted: {', '.join(TOKENIZERS)}")
+    # Imported here: slow. Only the tokenizers are wanted, so no advice to install torch (read on import).
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    # transformers raises what it likes for a missing or damaged file.
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise BadInput(f"{folder}: no readable tokenizer ({reason})") from None
+    if not tokenizer.is_fast:
+        raise BadInput(f"{folder}: found a slow tokenizer, accepted: a fast one, with tokenizer.json")
+    return tokenizer

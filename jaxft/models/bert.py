@@ -1,0 +1,44 @@
+"""BERT with a classifier (Devlin et al. 2019): post-norm encoder, pooled first token, one linear head."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxft.models import layers
+from jaxft.models.family import Config, Family
+from jaxft.models.layers import Linear, Sizes, dense
+from jaxft.types import Batch, Edit, Out
+
+PREFIX = "bert."
+
+
+class Network(nn.Module):
+    """Encoder, pooler and classifier, with dropout on what comes out of each."""
+
+    sizes: Sizes
+    classes: int
+
+    @nn.compact
+    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
+        """The logits [B, C] and the hidden states [rows, T, D] of a batch."""
+        width = self.sizes.width
+        hidden = layers.encode(self.sizes, batch, drop, edit)
+        pooled = jnp.tanh(dense(layers.first(hidden[-1], batch), Linear(width, width, name="pooler")()))
+        logits = dense(drop("pooler", pooled), Linear(width, self.classes, name="classifier")())
+        return Out(logits, hidden)
+
+
+def names(config: Config) -> dict[str, str]:
+    """Our module names, with those of Hugging Face."""
+    encoder = layers.names(layers.sizes(config).layers) | {"pooler": "pooler.dense"}
+    return {ours: PREFIX + theirs for ours, theirs in encoder.items()} | {"classifier": "classifier"}
+
+
+FAMILY = Family(
+    network=lambda config, classes: Network(layers.sizes(config), classes),
+    names=names,
+    positions=lambda config: layers.sizes(config).positions,
+    prefix=PREFIX,
+    fresh=("classifier",),
+    optional=("pooler",),
+    architectures=("BertModel", "BertForSequenceClassification"),
+)

@@ -1,0 +1,47 @@
+"""What a family of encoders is, and finding one: a file here with a `FAMILY`, named after its type."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+
+from jaxft.errors import BadInput
+
+Config = Mapping[str, Any]
+
+
+class Family(NamedTuple):
+    """One kind of encoder, as functions of its Hugging Face config."""
+
+    network: Callable[[Config, int], nn.Module]
+    """`(config, classes)` -> a module that is called as `(batch, drop, edit) -> Out`; see `layers`."""
+    names: Callable[[Config], dict[str, str]]
+    """Our name of each module that holds parameters -> its name in a checkpoint, with the prefix."""
+    positions: Callable[[Config], int]
+    """The longest example, in tokens."""
+    prefix: str
+    """Of the encoder's names in a checkpoint; a checkpoint of the bare encoder may lack it."""
+    fresh: tuple[str, ...]
+    """Modules, in our names, that are never taken from a checkpoint: the head, logits last."""
+    optional: tuple[str, ...]
+    """Modules that a checkpoint may lack; they are then fresh too."""
+    architectures: tuple[str, str]
+    """What Hugging Face calls the bare encoder, and the encoder with a head."""
+
+
+def find(config: Config) -> Family:
+    """The family of a config.
+
+    Raises:
+        BadInput: its `model_type` is not supported.
+    """
+    files = [file.name for file in pkgutil.iter_modules([str(Path(__file__).parent)])]
+    modules = {name: importlib.import_module(f"{__package__}.{name}") for name in files}
+    families = {name: module.FAMILY for name, module in modules.items() if hasattr(module, "FAMILY")}
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in families:
+        raise BadInput(f"config.json: model_type: found {kind!r}, supported: {', '.join(sorted(families))}")
+    return families[kind]

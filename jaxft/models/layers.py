@@ -1,0 +1,286 @@
+"""The pieces that encoder families share: linen modules for one replica, and the two hooks that they call.
+
+Both hooks are `(name, x) -> x`: `drop` is dropout, and `edit` is the caller's. The modules only declare the
+shapes of parameters; fresh values come from `fresh`, since they depend on the seed and the name alone.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from jaxft import keys
+from jaxft.errors import BadInput
+from jaxft.types import Batch, Edit, Params
+
+zeros = nn.initializers.zeros
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
+    "relu": jax.nn.relu,
+}
+
+
+class Sizes(NamedTuple):
+    """What a config says of an encoder; the names are ours."""
+
+    vocabulary: int
+    positions: int
+    types: int
+    width: int
+    heads: int
+    layers: int
+    inner: int
+    act: str
+    eps: float
+    std: float
+    """Of the normal distribution of fresh kernels and embeddings."""
+
+
+def sizes(config: Mapping[str, Any]) -> Sizes:
+    """Reads a Hugging Face config of the BERT kind.
+
+    Raises:
+        BadInput: a size is missing or not a positive integer, or the encoder is of a kind that is not built.
+    """
+
+    def size(key: str) -> int:
+        value = config.get(key)
+        if type(value) is not int or value < 1:
+            raise BadInput(f"config.json: {key}: found {value!r}, a positive integer is accepted")
+        return value
+
+    def number(key: str, default: float) -> float:
+        value = config.get(key, default)
+        if type(value) not in (int, float) or not 0 <= value < math.inf:
+            raise BadInput(f"config.json: {key}: found {value!r}, a number from 0 is accepted")
+        return float(value)
+
+    for key, accepted in (
+        ("hidden_act", tuple(ACTIVATIONS)),
+        ("position_embedding_type", ("absolute",)),
+        ("is_decoder", (False,)),
+    ):
+        value = config.get(key, accepted[0])
+        if value not in accepted:
+            raise BadInput(f"config.json: {key}: found {value!r}, accepted: {', '.join(map(str, accepted))}")
+    width, heads = size("hidden_size"), size("num_attention_heads")
+    if width % heads:
+        accepted = f"a multiple of num_attention_heads ({heads})"
+        raise BadInput(f"config.json: hidden_size: found {width}, {accepted} is accepted")
+    return Sizes(
+        vocabulary=size("vocab_size"),
+        positions=size("max_position_embeddings"),
+        types=size("type_vocab_size") if "type_vocab_size" in config else 2,
+        width=width,
+        heads=heads,
+        layers=size("num_hidden_layers"),
+        inner=size("intermediate_size"),
+        act=config.get("hidden_act", "gelu"),
+        eps=number("layer_norm_eps", 1e-12),
+        std=number("initializer_range", 0.02),
+    )
+
+
+def fresh(key: Key[Array, ""], shapes: Mapping[str, tuple[int, ...]], std: float) -> Params:
+    """New values for all parameters, each from the key and its name: N(0, std^2), biases 0, norm scales 1.
+
+    Kernels are drawn as [out, in]: threefry's i-th number is the same in every shape, so that a head with
+    more classes begins with the columns of one with fewer.
+    """
+
+    def draw(name: str, shape: tuple[int, ...]) -> Array:
+        leaf = name.rsplit("/", 1)[-1]
+        if leaf in ("scale", "bias"):
+            return jnp.full(shape, float(leaf == "scale"), jnp.float32)
+        if leaf == "kernel":
+            return std * jax.random.normal(keys.named(key, name), shape[::-1], jnp.float32).T
+        return std * jax.random.normal(keys.named(key, name), shape, jnp.float32)
+
+    return {name: draw(name, shape) for name, shape in shapes.items()}
+
+
+def dropout(key: Key[Array, ""] | None, rate: Float[Array, ""] | float, name: str, x: Array) -> Array:
+    """Zeroes a share `rate` of x and scales the rest up; the identity at rate 0 or without a key.
+
+    The rate may be traced; it is rounded to 1/65536, since 16 random bits to an entry cost half of 32.
+    """
+    if key is None:
+        return x
+    words = jax.random.bits(keys.named(key, name), (-(-x.size // 2),), jnp.uint32)
+    bits = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
+    dropped = jnp.round(jnp.asarray(rate, jnp.float32) * 65536)
+    scale = 65536 / (65536 - dropped)
+    return jnp.where(bits.astype(jnp.int32) >= dropped.astype(jnp.int32), x * scale, 0.0)
+
+
+def lookup(table: Float[Array, "N D"], index: Int[Array, "rows T"]) -> Float[Array, "rows T D"]:
+    """Rows of a small table by an exact one-hot matmul: its gradient needs no scatter-add, slow on GPUs."""
+    onehot = jax.nn.one_hot(index, table.shape[0], dtype=table.dtype)
+    return jnp.matmul(onehot, table, precision=lax.Precision.HIGHEST)
+
+
+class Linear(nn.Module):
+    """Holds a kernel [inputs, outputs] and a bias [outputs]."""
+
+    inputs: int
+    outputs: int
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        """The two of them, for `dense`."""
+        return self.param("kernel", zeros, (self.inputs, self.outputs)), self.param("bias", zeros, (self.outputs,))
+
+
+def dense(x: Array, *linears: tuple[Array, Array]) -> Array:
+    """x through one or several linear maps, as one matmul; the outputs lie side by side in the last axis."""
+    kernels, biases = zip(*linears, strict=True)
+    bias = jnp.concatenate(biases)
+    return x @ jnp.concatenate(kernels, axis=1) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class Norm(nn.Module):
+    """Layer normalisation over the last axis."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows T D"]) -> Float[Array, "rows T D"]:
+        """x with mean 0 and variance 1, scaled and shifted."""
+        scale = self.param("scale", zeros, x.shape[-1:])
+        bias = self.param("bias", zeros, x.shape[-1:])
+        x = x - x.mean(axis=-1, keepdims=True)
+        x = x * lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + self.eps)
+        return x * scale[None, None, :] + bias[None, None, :]
+
+
+class Table(nn.Module):
+    """Holds an embedding [rows, width]."""
+
+    rows: int
+    width: int
+
+    @nn.compact
+    def __call__(self) -> Array:
+        """The embedding."""
+        return self.param("embedding", zeros, (self.rows, self.width))
+
+
+class Embeddings(nn.Module):
+    """Word, position and type embeddings, normalised. `shift` is the table's row of position 0."""
+
+    sizes: Sizes
+    shift: int = 0
+
+    @nn.compact
+    def __call__(self, batch: Batch) -> Float[Array, "rows T D"]:
+        """Embeds tokens [rows, T]."""
+        s = self.sizes
+        word = Table(s.vocabulary, s.width, name="word")()
+        position = Table(s.positions, s.width, name="position")()
+        # A row of T tokens has no position above T - 1.
+        position = position[self.shift : self.shift + batch.tokens.shape[1]]
+        kind = Table(s.types, s.width, name="type")()
+        x = word[batch.tokens] + lookup(kind, batch.types) + lookup(position, batch.positions)
+        return Norm(s.eps, name="norm")(x)
+
+
+def attend(
+    q: Float[Array, "rows T D"],
+    k: Float[Array, "rows T D"],
+    v: Float[Array, "rows T D"],
+    mask: Bool[Array, "rows T T"],
+    heads: int,
+    drop: Callable[[Array], Array],
+) -> Float[Array, "rows T D"]:
+    """Attention from each token to those that its mask allows; each needs one."""
+    q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
+    scores = jnp.einsum("rqhd,rkhd->rhqk", q, k) / math.sqrt(q.shape[-1])
+    scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
+    mixed = jnp.einsum("rhqk,rkhd->rqhd", drop(jax.nn.softmax(scores)), v)
+    return mixed.reshape(*mixed.shape[:2], -1)
+
+
+class Layer(nn.Module):
+    """A post-norm transformer layer: attention, then feed-forward, each added to its input and normalised."""
+
+    sizes: Sizes
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows T D"], mask: Bool[Array, "rows T T"], drop: Edit) -> Array:
+        """x after the layer; its dropout sites are "attention", "attention_out" and "output"."""
+        s = self.sizes
+        qkv = dense(x, *(Linear(s.width, s.width, name=name)() for name in ("query", "key", "value")))
+        q, k, v = jnp.split(qkv, 3, axis=-1)
+        mixed = attend(q, k, v, mask, s.heads, lambda p: drop("attention", p))
+        mixed = dense(mixed, Linear(s.width, s.width, name="attention_out")())
+        x = Norm(s.eps, name="attention_norm")(x + drop("attention_out", mixed))
+        inner = ACTIVATIONS[s.act](dense(x, Linear(s.width, s.inner, name="intermediate")()))
+        outer = dense(inner, Linear(s.inner, s.width, name="output")())
+        return Norm(s.eps, name="output_norm")(x + drop("output", outer))
+
+
+class Layers(nn.Module):
+    """The layers, named "0", "1", ... ."""
+
+    sizes: Sizes
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows T D"], mask: Bool[Array, "rows T T"], drop: Edit, edit: Edit) -> tuple:
+        """What comes out of each layer, after `edit`."""
+        hidden = []
+        for i in range(self.sizes.layers):
+            x = Layer(self.sizes, name=str(i))(x, mask, lambda site, y, i=i: drop(f"layers/{i}/{site}", y))
+            x = edit(f"layers/{i}", x)
+            hidden.append(x)
+        return tuple(hidden)
+
+
+def encode(sizes: Sizes, batch: Batch, drop: Edit, edit: Edit, shift: int = 0) -> tuple[Float[Array, "rows T D"], ...]:
+    """Hidden states after the embeddings and after each layer; to be called inside a family's network."""
+    x = Embeddings(sizes, shift, name="embeddings")(batch)
+    x = edit("embeddings", drop("embeddings", x))
+    # Padding, segment 0, reads padding only, so that no token is left without a key.
+    mask = batch.segments[:, :, None] == batch.segments[:, None, :]
+    return (x, *Layers(sizes, name="layers")(x, mask, drop, edit))
+
+
+def first(x: Float[Array, "rows T D"], batch: Batch) -> Float[Array, "B D"]:
+    """What stands at the first token of each example."""
+    return x.reshape(-1, x.shape[-1])[batch.first]
+
+
+NAMES = {
+    "embeddings/word": "embeddings.word_embeddings",
+    "embeddings/position": "embeddings.position_embeddings",
+    "embeddings/type": "embeddings.token_type_embeddings",
+    "embeddings/norm": "embeddings.LayerNorm",
+}
+"""Where the parts of `encode` lie in a Hugging Face checkpoint, below the family's prefix."""
+
+LAYER_NAMES = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "intermediate": "intermediate.dense",
+    "output": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+
+
+def names(layers: int) -> dict[str, str]:
+    """Our name of each part of `encode`, with the one that it has in a checkpoint."""
+    inside = {
+        f"layers/{i}/{ours}": f"encoder.layer.{i}.{theirs}"
+        for i in range(layers)
+        for ours, theirs in LAYER_NAMES.items()
+    }
+    return NAMES | inside

@@ -1,0 +1,116 @@
+"""Optimisers and schedules for one replica; every float may be traced, and differ from replica to replica."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxft.types import Ctx, Hyper, Params, Tx
+
+
+class Adam(NamedTuple):
+    """The state of both optimisers: running means of the gradient and of its square, shaped like it."""
+
+    mu: Params
+    nu: Params
+
+
+def schedule(name: str, warmup, step, total) -> Float[Array, ""]:
+    """The factor of the peak rate at `step`, from 0 to 1, float32.
+
+    `linear`, `cosine` and `constant` rise over the first ceil(warmup * total) steps, then fall to 0 at
+    `total` or stay at 1, as the schedules of Hugging Face. `linear_unscaled` is that of BERT's first PyTorch
+    port: with x = step / total, it is x / warmup, then 1 - x, and drops to 1 - warmup where the warm-up ends.
+
+    Args:
+        name: linear, linear_unscaled, cosine or constant.
+        warmup: share of the steps, 0 to 1; 0 for none.
+        step: steps taken before this one, below 2**24.
+        total: steps in all.
+    """
+    warmup, step, total = (jnp.asarray(x, jnp.float32) for x in (warmup, step, total))
+    product = warmup * total
+    # A whole number of steps may come out a share of 2**-23 too large in float32, and ceil would add one.
+    rising = jnp.ceil(product * (1 - 2**-22))
+    falling = jnp.maximum(total - rising, 1)
+    up = step / jnp.maximum(rising, 1)
+    match name:
+        case "linear":
+            down = jnp.maximum((total - step) / falling, 0)
+        case "linear_unscaled":
+            up = step / jnp.where(product > 0, product, 1)
+            down = jnp.maximum(1 - step / total, 0)
+        case "cosine":
+            # (1 + cos(2 x)) / 2, without cancellation near the end
+            down = jnp.cos(jnp.pi / 2 * (step - rising) / falling) ** 2
+        case "constant":
+            down = jnp.float32(1)
+        case _:
+            raise ValueError(f"no schedule {name!r}")
+    return jnp.where(step < rising, up, down)
+
+
+def make(optimizer: str, clip_by: str, hyper: Hyper) -> Tx:
+    """The optimiser of one replica: clips the gradients, then updates with the rate `ctx.lr`.
+
+    `adamw`: Loshchilov and Hutter 2019, algorithm 2, as in torch; bias corrected with `ctx.step` + 1.
+    `bertadam`: as BERT was released (Devlin et al. 2019), the same without bias correction.
+    Weight decay is decoupled, scaled by the rate, and spares biases and LayerNorm (see `decays`).
+
+    Args:
+        optimizer: adamw or bertadam.
+        clip_by: global (one norm over all parameters) or tensor (each parameter its own).
+        hyper: gives "train.b1", "train.b2", "train.eps", "train.weight_decay" and "train.clip" as scalars.
+    """
+    correct = {"adamw": _debias, "bertadam": lambda mean, decay, step: mean}[optimizer]
+    clip = {"global": _clip_global, "tensor": _clip_tensor}[clip_by]
+
+    def init(params: Params) -> Adam:
+        return Adam(jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params))
+
+    def update(grads: Params, state: Adam, params: Params, ctx: Ctx) -> tuple[Params, Adam]:
+        b1, b2 = hyper("train.b1"), hyper("train.b2")
+        eps, weight_decay = hyper("train.eps"), hyper("train.weight_decay")
+        grads = clip(grads, hyper("train.clip"))
+        mu = {name: b1 * state.mu[name] + (1 - b1) * g for name, g in grads.items()}
+        nu = {name: b2 * state.nu[name] + (1 - b2) * (g * g) for name, g in grads.items()}
+        updates = {}
+        for name in grads:
+            direction = correct(mu[name], b1, ctx.step) / (jnp.sqrt(correct(nu[name], b2, ctx.step)) + eps)
+            if decays(name):
+                direction += weight_decay * params[name]
+            updates[name] = -ctx.lr * direction
+        return updates, Adam(mu, nu)
+
+    return Tx(init, update)
+
+
+def decays(name: str) -> bool:
+    """Whether weight decay acts on a parameter: not on a "bias", nor below a part that ends in "norm"."""
+    *path, leaf = name.split("/")
+    return leaf != "bias" and not any(part.endswith("norm") for part in path)
+
+
+def norm(tree) -> Float[Array, ""]:
+    """The L2 norm over all leaves, summed in the sorted order of their names."""
+    return jnp.sqrt(sum((jnp.sum(x * x) for x in jax.tree.leaves(tree)), jnp.float32(0)))
+
+
+def _debias(mean, decay, step):
+    """`mean` / (1 - decay ** (step + 1)); the plain power would lose four digits at decay .999 and step 0."""
+    return mean / -jnp.expm1((step + 1) * jnp.log1p(decay - 1))
+
+
+def _scale(size, clip):
+    """As torch.nn.utils.clip_grad_norm_; exactly 1 where `clip` is 0."""
+    return jnp.where(clip > 0, jnp.minimum(clip / (size + 1e-6), 1), 1)
+
+
+def _clip_global(grads: Params, clip) -> Params:
+    scale = _scale(norm(grads), clip)
+    return {name: g * scale for name, g in grads.items()}
+
+
+def _clip_tensor(grads: Params, clip) -> Params:
+    return {name: g * _scale(norm(g), clip) for name, g in grads.items()}

@@ -1,0 +1,174 @@
+"""What a person follows: lines redrawn on a terminal, plain lines elsewhere, then a table. No jax here."""
+
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.control import Control
+from rich.segment import ControlType
+from rich.text import Text
+
+from jaxft.grid import clean, grid
+from jaxft.store import Ended, load
+
+__all__ = ["Progress", "Tally", "duration", "grid"]
+
+REDRAW, EVENT, QUIET = 1.0, 1.0, 5.0  # seconds between two: on a terminal, after a drop, and with nothing new
+BAR = 20
+
+
+@dataclass
+class Tally:
+    """The numbers of a study in progress."""
+
+    total: int
+    done: int
+    """Trials that are over, those of earlier runs among them."""
+    slots: int = 0
+    """Those that were training in the last block."""
+    ended: int = 0
+    """Trials that are over, of this run."""
+    blocks: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    """In blocks, so without compilation."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """By reason, of this run."""
+    best: Ended | None = None
+    spent: float = 0.0
+    """Slot-seconds of the trials that are over."""
+    busy: float = 0.0
+    """Slot-seconds of all trials of this run."""
+
+    def add(self, slots: int, ended: list[Ended], examples: int, seconds: float) -> None:
+        """Counts a block in which so many slots were training."""
+        self.slots = slots
+        self.done += len(ended)
+        self.ended += len(ended)
+        self.blocks += 1
+        self.examples += examples
+        self.seconds += seconds
+        self.busy += slots * seconds
+        self.spent += sum(end.seconds for end in ended)
+        self.dropped.update(end.reason for end in ended if end.reason)
+        for end in ended:
+            if end.best_score > (self.best.best_score if self.best else -math.inf):
+                self.best = end
+
+    @property
+    def running(self) -> int:
+        """Slots that train now: those of the trials that are over are refilled while there are any."""
+        return min(self.slots, self.total - self.done)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until all is over, if the trials to come take as long as those that are over did."""
+        if not self.ended or not self.running:
+            return None
+        to_come = self.spent / self.ended * (self.total - self.done)
+        return max(0.0, to_come - (self.busy - self.spent)) / self.running
+
+    def parts(self) -> tuple[list[str], list[str], list[str]]:
+        """What there is to say: of the trials, of the speed, and of the scores."""
+        trials = [f"{self.done} of {self.total} trials", f"{self.running} running"]
+        if self.left is not None:
+            trials.append(f"about {duration(self.left)} left")
+        reasons = ", ".join(f"{reason.replace('_', ' ')} {n}" for reason, n in self.dropped.most_common())
+        speed = [
+            f"dropped {self.dropped.total()}" + (f" ({reasons})" if reasons else ""),
+            f"block {self.blocks}",
+        ]
+        if self.seconds:
+            speed.append(f"{self.examples / self.seconds:,.0f} examples/s")
+        if not self.best:
+            return trials, speed, []
+        seeds = self.best.trial.seeds
+        where = f"init {seeds.init}, order {seeds.order}, step {self.best.best_step}"
+        return trials, speed, [f"best {self.best.metric} {self.best.best_score:.4f} ({where})"]
+
+
+class Progress:
+    """Told by the loop what happens; shows it on the console, at most once a second."""
+
+    def __init__(self, console: Console, *, live: bool, clock: Callable[[], float] = time.monotonic):
+        """`live` redraws three lines in place; else each is printed once, below the last."""
+        self._console = console
+        self._live = live
+        self._clock = clock
+        self._began = self._last = clock()
+        self._event = False
+        self._height = 0
+        self._tally = Tally(0, 0)
+
+    @classmethod
+    def choose(cls) -> "Progress":
+        """Live on a terminal, plain lines elsewhere."""
+        return cls(Console(highlight=False, force_jupyter=False), live=sys.stdout.isatty())
+
+    def start(self, total: int, done: int) -> None:
+        """A study of so many trials, some of which are over already."""
+        self._tally = Tally(total, done)
+        if done == total:
+            self._say(f"all {total} trials are over already")
+        else:
+            self._say(f"{total} trials, {done} over already; compiling")
+
+    def compiled(self, seconds: float) -> None:
+        """A program is ready."""
+        self._say(f"compiled in {seconds:.1f} s")
+
+    def block(self, running: int, ended: list[Ended], examples: int, seconds: float) -> None:
+        """A block in which `running` slots were training; `ended` are those that are over with it."""
+        self._tally.add(running, ended, examples, seconds)
+        self._event |= any(end.reason for end in ended)
+        wait = REDRAW if self._live or self._event else QUIET
+        if self._clock() - self._last >= wait:
+            self._show()
+
+    def finish(self, folder: Path) -> None:
+        """All is over: the closing table, and where to look next."""
+        if self._tally.blocks:
+            self._show()
+        table = grid(load(folder), self._console.width)
+        self._print(Text("\n").append_text(table))
+
+    def _show(self) -> None:
+        self._last, self._event = self._clock(), False
+        trials, speed, scores = self._tally.parts()
+        if not self._live:
+            self._say(", ".join([f"{duration(self._last - self._began)}: {trials[0]}", *trials[1:], *speed, *scores]))
+            return
+        filled = BAR * self._tally.done // max(1, self._tally.total)
+        bar = f"[{'#' * filled}{'.' * (BAR - filled)}]"
+        lines = [f"{bar} {', '.join(trials)}", ", ".join(speed), ", ".join(scores)]
+        # The cursor rests below the lines: whatever ends the program, the terminal is in order.
+        up = [(ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)] * self._height
+        self._console.control(Control(*up))
+        self._height = 0
+        self._say(*lines)
+        self._height = len(lines)
+
+    def _say(self, *lines: str) -> None:
+        self._height = 0
+        width = self._console.width - 1 if self._live else None
+        for line in lines:
+            self._print(Text(clean(line)[:width]))
+
+    def _print(self, text: Text) -> None:
+        """Folds no line, reads no markup, and shows a letter that the console does not have as `?`."""
+        encoding = self._console.encoding
+        text.plain = text.plain.encode(encoding, "replace").decode(encoding)
+        self._console.print(text, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,201 @@
+"""The language of `method: "reinit(layers=5)|mixout(p=0.1)"`, and what each name in it accepts. No jax here.
+
+The registry is the folder `methods/`: the file's name is the method's. Its signature is read from the source,
+not by importing it, so that a study is checked, and its trials are told apart, before jax is loaded.
+"""
+
+import ast
+import difflib
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxft.errors import BadInput
+
+Literal = int | float | str | bool
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+_NOUNS = {int: "an integer", float: "a finite number", str: "text in quotes", bool: "True or False"}
+_EXAMPLE = "expected names with keyword arguments, such as `a|b(x=1, y='s')`"
+
+
+class Call(NamedTuple):
+    """One part of a spec: a name and its arguments."""
+
+    name: str
+    args: dict[str, Literal]
+
+
+class Argument(NamedTuple):
+    """What a method declares of an argument."""
+
+    type: type
+    default: Literal
+
+
+def parse(text: str) -> tuple[Call, ...]:
+    """The calls of a spec, from left to right: "a|b(x=1)" is `(Call("a", {}), Call("b", {"x": 1}))`.
+
+    Raises:
+        BadInput: anything else than names with keyword arguments that are numbers, texts or True and False.
+    """
+    text = text.strip()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python about Python: an odd backslash is none of ours
+            return tuple(_calls(ast.parse(text, mode="eval").body, text))
+    except SyntaxError as error:
+        raise _wrong(text, (error.offset or 1) - 1) from None
+    except (ValueError, RecursionError, MemoryError):  # a null byte, or thousands of parentheses
+        raise _wrong(text, 0) from None
+
+
+def write(calls: Iterable[Call]) -> str:
+    """The text of these calls; `parse` reads it back."""
+    parts = ((call.name, ", ".join(f"{name}={value!r}" for name, value in call.args.items())) for call in calls)
+    return "|".join(f"{name}({args})" if args else name for name, args in parts)
+
+
+def bind(calls: Iterable[Call]) -> tuple[Call, ...]:
+    """The calls with every argument filled in, of the declared type and in the declared order.
+
+    Raises:
+        BadInput: an unknown method or argument, a value of the wrong type, or a method that is there twice.
+    """
+    bound: list[Call] = []
+    for name, args in calls:
+        if name in (call.name for call in bound):
+            raise BadInput(f"method: {name} is there twice, expected once")
+        declared = signature(name)
+        for arg in args:
+            if arg not in declared:
+                raise BadInput(f"method: {name} has no argument {arg!r}; {nearest(arg, declared)}")
+        bound.append(Call(name, {a: _typed(f"{name}.{a}", d, args) for a, d in declared.items()}))
+    return tuple(bound)
+
+
+def numbers(text: str, changes: Mapping[str, Any] | None = None) -> tuple[str, dict[str, float]]:
+    """What of a spec shapes the program, and what are the replica's own numbers.
+
+    Args:
+        text: a spec.
+        changes: values to use instead of those in the spec: `{"method.mixout.p": 0.1}`.
+
+    Returns:
+        The spec without its floats and with all else filled in ("mixout|reinit(layers=5)"), and the floats by
+        name (`{"method.mixout.p": 0.1}`).
+
+    Raises:
+        BadInput: the spec or a change does not fit the methods' signatures.
+    """
+    calls = bind(parse(text))
+    names = [f"method.{call.name}.{arg}" for call in calls for arg in call.args]
+    for name in changes or {}:
+        if name not in names:
+            raise BadInput(f"{name}: not an argument of {text!r}; {nearest(name, names)}")
+    changed = {
+        call.name: {arg: (changes or {}).get(f"method.{call.name}.{arg}", x) for arg, x in call.args.items()}
+        for call in calls
+    }
+    calls = bind(Call(name, args) for name, args in changed.items())
+    rest = (Call(name, {arg: x for arg, x in args.items() if not isinstance(x, float)}) for name, args in calls)
+    floats = {f"method.{c.name}.{arg}": x for c in calls for arg, x in c.args.items() if isinstance(x, float)}
+    return write(rest), floats
+
+
+def signature(name: str) -> dict[str, Argument]:
+    """The arguments that the method of this name declares.
+
+    Raises:
+        BadInput: there is no such method.
+        TypeError: its author left out a type or a default.
+    """
+    files = {path.stem: path for folder in _folders() for path in sorted(Path(folder).glob("[!_]*.py"))}
+    if name not in files:
+        raise BadInput(f"method: unknown method {name!r}; {nearest(name, files)}")
+    return _signature(files[name])
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to say of an unknown word: the known one that ends in it or is most like it, or all beside it."""
+    known = sorted(known)
+    alike = [k for k in known if k.endswith(f".{word}")] or difflib.get_close_matches(word, known, n=1)
+    if alike:
+        return f"did you mean {alike[0]}?"
+    section = word.rpartition(".")[0]
+    beside = [k for k in known if k.rpartition(".")[0] == section] or [k for k in known if "." not in k] or known
+    return f"known: {', '.join(beside)}" if beside else "there are none"
+
+
+def _folders() -> Sequence[str]:
+    found = find_spec("jaxft.methods")  # without importing it
+    return found.submodule_search_locations or () if found else ()
+
+
+@lru_cache
+def _signature(path: Path) -> dict[str, Argument]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = {node.name: node.args for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if path.stem not in functions:
+        raise TypeError(f"{path}: no function {path.stem}")
+    args = functions[path.stem]
+    declared = [*zip(args.args[::-1], args.defaults[::-1], strict=False)][::-1]
+    declared += [(arg, default) for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default]
+    if len(declared) < len(args.args) + len(args.kwonlyargs):
+        raise TypeError(f"{path}: an argument of {path.stem} has no default")
+    found = {}
+    for arg, default in declared:
+        kind = _TYPES.get(ast.unparse(arg.annotation) if arg.annotation else "")
+        if kind is None:
+            raise TypeError(f"{path}: argument {arg.arg} must be annotated with one of {', '.join(_TYPES)}")
+        found[arg.arg] = Argument(kind, kind(ast.literal_eval(default)))
+    return found
+
+
+def _typed(name: str, declared: Argument, args: Mapping[str, Any]) -> Literal:
+    arg = name.rpartition(".")[2]
+    value = args.get(arg, declared.default)
+    if declared.type is float and type(value) is int and abs(value) < 2**1000:
+        value = float(value)
+    if type(value) is not declared.type or (declared.type is float and not math.isfinite(value)):
+        raise BadInput(f"method.{name}: expected {_NOUNS[declared.type]}, found {value!r}")
+    return value
+
+
+def _calls(node: ast.expr, text: str) -> list[Call]:
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _calls(left, text) + _calls(right, text)
+        case ast.Name(id=name):
+            return [Call(name, {})]
+        case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords):
+            args = {word.arg or "": _literal(word, text) for word in keywords}
+            if len(args) == len(keywords):
+                return [Call(name, args)]
+        case ast.Call(func=ast.Name(), args=[first, *_]):
+            raise _wrong(text, _column(first, text))
+    raise _wrong(text, _column(node, text))
+
+
+def _literal(word: ast.keyword, text: str) -> Literal:
+    value: Any
+    try:
+        value = ast.literal_eval(word.value)
+    except (ValueError, TypeError):
+        value = None
+    if word.arg is None or type(value) not in _NOUNS or (isinstance(value, float) and not math.isfinite(value)):
+        raise _wrong(text, _column(word.value, text))
+    return value
+
+
+def _column(node: ast.expr, text: str) -> int:
+    """The character that a node begins at; Python counts bytes."""
+    return len(text.encode()[: node.col_offset].decode(errors="ignore"))
+
+
+def _wrong(text: str, at: int) -> BadInput:
+    found = repr(text[at : at + 20]) if text[at:] else "the end"
+    return BadInput(f"method: {text!r} at position {at + 1}: {_EXAMPLE}, found {found}")

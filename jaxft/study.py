@@ -1,0 +1,226 @@
+"""A study, as frozen dataclasses, and as a flat dict of its leaves. No jax here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, get_type_hints
+
+Numbers = int | str | list[int]
+"""Seeds: one (`3`), a range with both ends (`1..25`), or a list (`[1, 5, 7]`)."""
+
+Scalar = int | float | str | bool | None
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is learned: a GLUE task, any text classification in files, or the generated one.
+
+    Args:
+        name: mrpc, rte, cola, sst2; `text` for your own files; `generated` for the one that jaxft makes.
+        path: folder that holds the files; for a GLUE task `hub` loads it through `datasets`.
+        train: training file below path, or an absolute path (for `text`: .tsv, .csv or .jsonl).
+        dev: validation file.
+        test: test file, if there is one.
+        text: column of the text, or of the first of two.
+        text_pair: column of the second text, if there are two.
+        label: column of the label.
+        labels: names of the labels, in the order of their numbers; found in the training file when not
+            given.
+        metric: what scores a trial: accuracy, f1, mcc or accuracy_f1 (their mean); the task's own when
+            not given.
+        max_length: examples are cut to so many tokens.
+        n_train: train on so many examples only, drawn by the data seed; all when not given.
+    """
+
+    name: str = "generated"
+    path: str | None = None
+    train: str = "train.tsv"
+    dev: str = "dev.tsv"
+    test: str | None = None
+    text: str = "sentence"
+    text_pair: str | None = None
+    label: str = "label"
+    labels: list[str] | None = None
+    metric: str | None = None
+    max_length: int = 128
+    n_train: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How one trial is trained. Every float may be swept.
+
+    Args:
+        optimizer: adamw (bias-corrected), or bertadam (no bias correction, as BERT was released).
+        lr: peak learning rate.
+        batch_size: examples per step.
+        epochs: passes over the training set.
+        schedule: linear (warm-up, then down to 0), linear_unscaled (the old 1 - x, which drops where the
+            warm-up ends), cosine, or constant.
+        warmup: share of the steps in which the rate rises from 0.
+        weight_decay: decoupled; not on biases and LayerNorm.
+        b1: decay of Adam's first moment.
+        b2: decay of Adam's second moment.
+        eps: added to the root of the second moment.
+        clip: largest gradient norm; 0 for no clipping.
+        clip_by: global (one norm over all parameters) or tensor (each parameter its own, as in BertAdam).
+        dropout: rate after embeddings, attention and layers, and before the head.
+        precision: matmul precision in float32: highest (true float32) or default (the platform's fast one).
+    """
+
+    optimizer: Literal["adamw", "bertadam"] = "adamw"
+    lr: float = 2e-5
+    batch_size: int = 16
+    epochs: int = 3
+    schedule: Literal["linear", "linear_unscaled", "cosine", "constant"] = "linear"
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-6
+    clip: float = 1.0
+    clip_by: Literal["global", "tensor"] = "global"
+    dropout: float = 0.1
+    precision: Literal["highest", "default"] = "highest"
+
+
+@dataclass(frozen=True)
+class SeedGrid:
+    """The seeds of the trials: every init with every order (and so on), or rows that name each trial.
+
+    Args:
+        init: seeds of the new parameters.
+        order: seeds of the order of the training data.
+        dropout: seeds of dropout; follows order when not given.
+        noise: seeds of the method's own noise; follows order when not given.
+        data: seeds of the training subset.
+        rows: a list of mappings such as {init: 1, order: 7}, instead of a grid.
+    """
+
+    init: Numbers = "1..4"
+    order: Numbers = "1..4"
+    dropout: Numbers | None = None
+    noise: Numbers | None = None
+    data: Numbers = 0
+    rows: list[dict[str, int]] | None = None
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """When and how trials are evaluated.
+
+    Args:
+        per_epoch: evaluations in an epoch, evenly spaced; one more at the end where they do not divide it.
+        every: an evaluation every so many steps instead.
+        batch_size: rows of a dev batch.
+    """
+
+    per_epoch: int = 1
+    every: int | None = None
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class StopConfig:
+    """The early-stopping mask: rules about one replica, checked inside the compiled block.
+
+    Args:
+        enabled: false switches all rules off.
+        non_finite: drop a replica whose loss or gradient is not finite, in that very step, or whose logits
+            are not at an evaluation.
+        loss_above: drop a replica whose training loss stays above this bound.
+        loss_patience: for so many steps in a row.
+        one_class: drop a replica that predicts one class only in so many evaluations in a row; 0 for never.
+        majority: drop a replica whose accuracy is no better than the largest class's share in so many
+            evaluations in a row; 0 for never.
+    """
+
+    enabled: bool = True
+    non_finite: bool = True
+    loss_above: float | None = None
+    loss_patience: int = 10
+    one_class: int = 0
+    majority: int = 0
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """How many trials are trained at once.
+
+    Args:
+        slots: trials per device, or auto for what fits. Part of the numerics: fixed when the study starts.
+        devices: how many devices, or auto for all of them; on a CPU, one virtual device per core.
+    """
+
+    slots: int | Literal["auto"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Many trials of one encoder on one task that differ in their seeds, and in what is swept.
+
+    Args:
+        name: what the study is called.
+        model: folder with a Hugging Face checkpoint, a hub name, or `embedded` for the tiny one that comes
+            with jaxft.
+        task: what is learned.
+        method: how it is fine-tuned, such as `vanilla` or `a(x=1)|b`.
+        train: how one trial is trained.
+        seeds: which trials there are.
+        sweep: more trials: lists of values for any key, such as {train.lr: [1e-5, 2e-5]}, or for an argument
+            of the method ({method.mixout.p: [0, 0.9]}).
+        eval: when trials are evaluated.
+        stop: when they are dropped.
+        pool: how many are trained at once.
+        out: the run folder; runs/NAME when not given.
+    """
+
+    name: str = "study"
+    model: str = "embedded"
+    task: TaskConfig = field(default_factory=TaskConfig)
+    method: str = "vanilla"
+    train: TrainConfig = field(default_factory=TrainConfig)
+    seeds: SeedGrid = field(default_factory=SeedGrid)
+    sweep: dict[str, list[Scalar]] = field(default_factory=dict)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    out: str | None = None
+
+
+SECTIONS = {
+    "task": TaskConfig,
+    "train": TrainConfig,
+    "seeds": SeedGrid,
+    "eval": EvalConfig,
+    "stop": StopConfig,
+    "pool": PoolConfig,
+}
+
+KEYS: dict[str, Any] = {
+    **{name: hint for name, hint in get_type_hints(Study).items() if name not in (*SECTIONS, "sweep")},
+    **{f"{s}.{name}": hint for s, part in SECTIONS.items() for name, hint in get_type_hints(part).items()},
+}
+"""The type of every key by its dotted name, but for `sweep`."""
+
+
+def flat(study: Study) -> dict[str, Any]:
+    """The leaves of a study by their dotted names: {"name": "study", "train.lr": 2e-5, ...}."""
+    leaves = {}
+    for part in fields(study):
+        value = getattr(study, part.name)
+        if is_dataclass(value):
+            leaves |= {f"{part.name}.{leaf.name}": getattr(value, leaf.name) for leaf in fields(value)}
+        else:
+            leaves[part.name] = value
+    return leaves
+
+
+def build(leaves: Mapping[str, Any]) -> Study:
+    """The study with these leaves; those that are not given keep their defaults. The inverse of `flat`."""
+    top = {name: value for name, value in leaves.items() if "." not in name}
+    parts = {
+        section: part(**{n.split(".")[1]: x for n, x in leaves.items() if n.startswith(f"{section}.")})
+        for section, part in SECTIONS.items()
+    }
+    return Study(**top, **parts)

@@ -1,0 +1,74 @@
+"""What is learned. A task is a file here with `read(config) -> Source`, named as the file or in its NAMES."""
+
+import difflib
+import pkgutil
+from collections import Counter
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from jaxft import metrics
+from jaxft.config import TaskConfig
+from jaxft.data.tokenise import fingerprint, tokenise
+from jaxft.errors import BadInput
+from jaxft.tasks.source import Source
+from jaxft.types import Task
+
+
+def find() -> dict[str, ModuleType]:
+    """Every task's name, with the module that reads it."""
+    found = {}
+    for entry in pkgutil.iter_modules(__path__):
+        module = import_module(f"{__name__}.{entry.name}")
+        if hasattr(module, "read"):
+            found |= dict.fromkeys(getattr(module, "NAMES", (entry.name,)), module)
+    return found
+
+
+def load(config: TaskConfig, tokenizer: Any, positions: int) -> Task:
+    """The task of a study, tokenised. All of the training set: the engine draws `n_train` by the data seed.
+
+    `tokenizer` is a fast one of transformers; `positions` is the most tokens that the model can read in one
+    example. Raises BadInput for anything in the configuration or in the files that cannot be used.
+    """
+    known = find()
+    if config.name not in known:
+        close = difflib.get_close_matches(config.name, known, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise BadInput(f"task.name: {config.name!r} is unknown; accepted are {', '.join(sorted(known))}{hint}")
+    source = known[config.name].read(config)
+    metric = config.metric or source.metric
+    _check_train(config, source)
+    metrics.check(metric, len(source.labels))
+    _check_length(config.max_length, source, tokenizer, positions)
+    splits = {
+        name: tokenise(split.texts, split.labels, tokenizer, config.max_length) for name, split in source.splits.items()
+    }
+    return Task(
+        name=config.name,
+        labels=source.labels,
+        train=splits["train"],
+        evals={name: split for name, split in splits.items() if name != "train"},
+        metric=metric,
+        metrics=metrics.fitting(len(source.labels)),
+        fingerprint=fingerprint(source.labels, splits),
+    )
+
+
+def _check_train(config: TaskConfig, source: Source) -> None:
+    labels = source.splits["train"].labels
+    counts = Counter(labels)
+    if len(counts) < 2:
+        only = source.labels[labels[0]]
+        raise BadInput(f"task.train: all {len(labels)} examples have the label {only!r}; two classes are needed")
+    if config.n_train is not None and not 1 <= config.n_train <= len(labels):
+        raise BadInput(f"task.n_train: {config.n_train} is not between 1 and the {len(labels)} training examples")
+
+
+def _check_length(length: int, source: Source, tokenizer: Any, positions: int) -> None:
+    pair = source.splits["train"].texts[0][1] is not None
+    least = tokenizer.num_special_tokens_to_add(pair=pair) + 1
+    if length > positions:
+        raise BadInput(f"task.max_length: {length} is more than the {positions} positions of the model")
+    if length < least:
+        raise BadInput(f"task.max_length: {length} is too short; {least} is the least, for the special tokens and one")

@@ -1,0 +1,227 @@
+"""The models without any reference: names, initialisation, dropout, packing, the edit hook."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxft import keys, models, tree
+from jaxft.errors import BadInput
+from jaxft.models import family, layers
+from jaxft.types import Batch
+
+CONFIG = {
+    "model_type": "bert",
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 12,
+}
+
+
+def _key(seed: int):
+    return jax.random.key(seed, impl=keys.IMPL)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    model = models.assemble(CONFIG | {"initializer_range": 0.5}, 3)
+    return model, jax.jit(model.init)(_key(1))
+
+
+def _rows(*rows: list[list[int]]) -> Batch:
+    """Rows of examples, each a list of tokens whose second half is of type 1."""
+    width = max(sum(map(len, row)) for row in rows) + 1
+    tokens, types, positions, segments = (np.zeros((len(rows), width), np.int32) for _ in range(4))
+    first = []
+    for r, row in enumerate(rows):
+        start = 0
+        for s, example in enumerate(row):
+            here = slice(start, start + len(example))
+            tokens[r, here] = example
+            types[r, here] = np.arange(len(example)) >= len(example) // 2
+            positions[r, here] = np.arange(len(example))
+            segments[r, here] = s + 1
+            first.append(r * width + start)
+            start += len(example)
+    ones = jnp.ones(len(first))
+    arrays = map(jnp.asarray, (tokens, types, positions, segments, np.array(first, np.int32)))
+    return Batch(*arrays, jnp.zeros(len(first), jnp.int32), ones)
+
+
+A, B, C = [2, 7, 8, 9, 3], [2, 11, 3], [2, 30, 31, 32, 33, 34, 3]
+
+
+def test_names_and_shapes(tiny):
+    model, params = tiny
+    assert params["embeddings/word/embedding"].shape == (40, 16)
+    assert params["layers/1/intermediate/kernel"].shape == (16, 24)
+    assert params["classifier/kernel"].shape == (16, 3)
+    assert len(params) == 5 + 2 * 16 + 4
+    assert all(x.dtype == jnp.float32 for x in params.values())
+    assert (model.positions, model.vocabulary) == (12, 40)
+
+
+def test_packed_rows_equal_padded_ones(tiny):
+    model, params = tiny
+
+    def loss(params, batch):
+        logits = model.apply(params, batch).logits
+        return jnp.square(logits).sum(), logits
+
+    both = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (_, padded), padded_grads = both(params, _rows([A], [B], [C]))
+    assert np.abs(padded[0] - padded[1]).max() > 0.01
+    for batch in (_rows([A, B], [C]), _rows([A, B, C])):
+        (_, packed), packed_grads = both(params, batch)
+        np.testing.assert_allclose(packed, padded, rtol=1e-5, atol=1e-6)
+        for name, grad in padded_grads.items():
+            error = np.linalg.norm(packed_grads[name] - grad)
+            assert error <= 1e-5 * np.linalg.norm(grad) + 1e-6, (name, error)
+
+
+def test_an_example_does_not_see_its_neighbour(tiny):
+    model, params = tiny
+    apply = jax.jit(model.apply)
+    one, other = apply(params, _rows([A, B])).logits, apply(params, _rows([A, [5, 6, 4]])).logits
+    assert (one[0] == other[0]).all()
+    assert (one[1] != other[1]).any()
+
+
+def test_gradients_of_position_and_type_tables_need_no_scatter(tiny):
+    model, params = tiny
+    batch = _rows([A], [B])
+
+    def loss(tables):
+        return model.apply(params | tables, batch).logits.sum()
+
+    names = ("embeddings/position/embedding", "embeddings/type/embedding")
+    text = str(jax.make_jaxpr(jax.grad(loss))({name: params[name] for name in names}))
+    # One remains: the gradient of picking first tokens.
+    assert len(re.findall("scatter-add", text)) == 1
+
+
+def test_init_depends_on_seed_and_name_only(tiny):
+    _, params = tiny
+    config = CONFIG | {"initializer_range": 0.5}
+
+    def init(seed, classes=3, **changes):
+        return jax.jit(models.assemble(config | changes, classes).init)(_key(seed))
+
+    again, other = init(1), init(2)
+    drawn = {name for name in params if name.endswith(("kernel", "embedding"))}
+    for name in params:
+        assert (params[name] == again[name]).all()
+        assert (params[name] == other[name]).all() == (name not in drawn)
+    deeper = init(1, num_hidden_layers=4)
+    assert len(deeper) == len(params) + 32
+    assert all((deeper[name] == value).all() for name, value in params.items())
+    two = init(1, classes=2)
+    assert (two["classifier/kernel"] == params["classifier/kernel"][:, :2]).all()
+    assert all((two[name] == params[name]).all() for name in params if not name.startswith("classifier"))
+
+
+def test_init_is_normal_with_the_configured_width(tiny):
+    _, params = tiny
+    drawn = np.concatenate([np.ravel(x) for n, x in params.items() if n.endswith(("kernel", "embedding"))])
+    assert abs(drawn.mean()) < 4 * 0.5 / np.sqrt(drawn.size)
+    assert abs(drawn.std() - 0.5) < 4 * 0.5 / np.sqrt(2 * drawn.size)
+    assert all((x == 0).all() for name, x in params.items() if name.endswith("bias"))
+    assert all((x == 1).all() for name, x in params.items() if name.endswith("scale"))
+    assert len({float(x.reshape(-1)[0]) for n, x in params.items() if n.endswith("kernel")}) == 14
+
+
+def test_dropout_at_rate_0_is_no_dropout(tiny):
+    model, params = tiny
+    batch, apply = _rows([A], [B, C]), jax.jit(model.apply)
+    zero = apply(params, batch, _key(5), jnp.float32(0.0))
+    for with_key, without in zip(jax.tree.leaves(zero), jax.tree.leaves(apply(params, batch)), strict=True):
+        np.testing.assert_allclose(with_key, without, rtol=1e-5, atol=1e-6)
+    x = jnp.linspace(-3, 3, 1001)
+    assert (layers.dropout(_key(0), jnp.float32(0.0), "a", x) == x).all()
+    assert (layers.dropout(None, 0.5, "a", x) == x).all()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_share_and_scale(rate):
+    draw = jax.jit(lambda key, rate, x: layers.dropout(key, rate, "a", x))
+    x = jnp.ones((301, 331))
+    y = np.asarray(draw(_key(1), rate, x))
+    dropped, n = (y == 0).mean(), y.size
+    assert abs(dropped - rate) < 4 * np.sqrt(rate * (1 - rate) / n) + 2**-17
+    np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=1e-4)
+    # Both halves of a random word serve, neighbours are independent, and names and keys draw anew.
+    kept = (y != 0).reshape(-1)
+    assert abs((kept[:-1] & kept[1:]).mean() - (1 - rate) ** 2) < 6 / np.sqrt(n)
+    for other in (draw(_key(2), rate, x), layers.dropout(_key(1), rate, "b", x)):
+        agree = ((np.asarray(other) != 0).reshape(-1) & kept).mean()
+        assert abs(agree - (1 - rate) ** 2) < 6 / np.sqrt(n)
+    grad = jax.grad(lambda x: draw(_key(1), rate, x).sum())(x)
+    assert (grad == y).all()
+
+
+def test_dropout_acts_at_every_site(tiny):
+    _, params = tiny
+    seen = []
+    network = family.find(CONFIG).network(CONFIG, 3)
+
+    def record(name, x):
+        seen.append((name, x.shape))
+        return x
+
+    network.apply({"params": tree.nest(params)}, _rows([A], [B]), record, lambda name, x: x)
+    inner = [(f"layers/{i}/{site}", shape) for i in range(2) for site, shape in (
+        ("attention", (2, 2, 6, 6)), ("attention_out", (2, 6, 16)), ("output", (2, 6, 16)))]  # fmt: skip
+    assert seen == [("embeddings", (2, 6, 16)), *inner, ("pooler", (2, 16))]
+
+
+def test_edit_reaches_embeddings_and_layers(tiny):
+    model, params = tiny
+    batch, seen = _rows([A], [B]), []
+
+    def shift(name, x):
+        seen.append(name)
+        return x + 1.0 if name == "layers/0" else x
+
+    plain, edited = model.apply(params, batch), model.apply(params, batch, edit=shift)
+    assert seen == ["embeddings", "layers/0", "layers/1"]
+    assert (edited.hidden[0] == plain.hidden[0]).all()
+    assert (edited.hidden[1] == plain.hidden[1] + 1.0).all()
+    assert (edited.logits != plain.logits).any()
+
+
+def test_rate_and_params_may_be_batched(tiny):
+    model, params = tiny
+    batch, rates = _rows([A], [B]), jnp.array([0.0, 0.4])
+    vmapped = jax.jit(jax.vmap(lambda rate, key: model.apply(params, batch, key, rate).logits))
+    logits = vmapped(rates, jax.random.split(_key(1), 2))
+    np.testing.assert_allclose(logits[0], jax.jit(model.apply)(params, batch).logits, rtol=1e-5, atol=1e-6)
+    assert (logits[1] != logits[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "gpt2"}, "model_type: found 'gpt2', supported: bert"),
+        ({"model_type": "layers"}, "found 'layers', supported: bert"),
+        ({"model_type": None}, "found None, supported: bert"),
+        ({"model_type": ["bert"]}, "found ['bert'], supported: bert"),
+        ({"hidden_act": "swish"}, "hidden_act: found 'swish', accepted: gelu, gelu_new, relu"),
+        ({"hidden_act": ["gelu"]}, "hidden_act: found"),
+        ({"position_embedding_type": "relative_key"}, "accepted: absolute"),
+        ({"is_decoder": True}, "is_decoder: found True"),
+        ({"num_attention_heads": 3}, "hidden_size: found 16, a multiple of num_attention_heads"),
+        ({"hidden_size": "16"}, "hidden_size: found '16', a positive integer"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers: found 0, a positive integer"),
+        ({"vocab_size": None}, "vocab_size: found None"),
+        ({"layer_norm_eps": "1e-12"}, "layer_norm_eps: found '1e-12', a number"),
+    ],
+)
+def test_bad_config(changes, message):
+    with pytest.raises(BadInput, match=re.escape(message)) as caught:
+        models.assemble(CONFIG | changes, 2)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,236 @@
+"""Studies from YAML to rows: a grid, a resume, added seeds, a sweep, a plan, and what is refused."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import toys
+import yaml
+
+from jaxft import cli, config, forecast, pool, store, train
+from jaxft.errors import BadInput
+
+MOVING = ["slot", "device", "seconds", "versions"]
+"""Columns that may differ between two runs of the same trial."""
+
+
+class Quiet:
+    """Counts instead of printing."""
+
+    def __init__(self):
+        self.ended, self.examples, self.blocks = [], 0, 0
+
+    def start(self, total, done):
+        pass
+
+    def compiled(self, seconds):
+        pass
+
+    def block(self, running, ended, examples, seconds):
+        self.ended += ended
+        self.examples += examples
+        self.blocks += 1
+
+    def finish(self, folder):
+        pass
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A study of 2 x 3 trials on files of our own, as YAML would give it."""
+    folder = tmp_path_factory.mktemp("study")
+    return {
+        "name": "toy",
+        "model": str(toys.checkpoint(folder / "encoder")),
+        "task": {"name": "text", "path": str(toys.sentences(folder / "data")), "max_length": 16},
+        "train": {"lr": 3e-3, "batch_size": 4, "epochs": 2, "dropout": 0.1},
+        "seeds": {"init": "1..2", "order": "1..3"},
+        "eval": {"per_epoch": 2, "batch_size": 8},
+        "pool": {"slots": 2, "devices": 2},
+    }
+
+
+def study(base, folder, **changes):
+    """The study with some sections changed, in a run folder of its own."""
+    merged = {k: {**v, **changes.pop(k)} if isinstance(v, dict) and k in changes else v for k, v in base.items()}
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(merged | changes | {"out": str(folder / "run")}))
+    return config.load(path)
+
+
+def rows(folder) -> pd.DataFrame:
+    """The trials of a run folder in an order that no scheduler decides."""
+    return store.load(folder).trials.sort_values("trial", ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def whole(base, tmp_path_factory):
+    """The study run from beginning to end."""
+    return train.run(study(base, tmp_path_factory.mktemp("whole")), progress=Quiet())
+
+
+def test_every_trial_gets_its_row_its_curves_and_its_predictions(whole):
+    run = store.load(whole)
+    assert len(run.trials) == 6
+    assert set(run.trials["status"]) == {"completed"}
+    assert set(run.trials["steps"]) == {10}
+    assert set(zip(run.trials["init_seed"], run.trials["order_seed"], strict=True)) == {
+        (i, o) for i in (1, 2) for o in (1, 2, 3)
+    }
+    assert sorted(run.evals[run.evals["trial"] == run.trials["trial"][0]]["step"]) == [2, 4, 6, 8, 10]
+    losses = run.losses
+    assert {len(x) for x in losses["train_loss"]} == {10}
+    assert np.isfinite(np.stack(list(losses["train_loss"]))).all()
+    assert len({x.tobytes() for x in losses["train_loss"]}) == 6, "two trials have the same losses"
+    final = run.predictions.query("at == 'final'").set_index("trial")["logits"]
+    truth = run.examples.query("split == 'dev'").sort_values("index")["label"].to_numpy()
+    for row in run.trials.itertuples():
+        assert row.final_score == np.mean(final[row.trial].argmax(axis=1) == truth)
+        curve = run.evals[run.evals["trial"] == row.trial]
+        assert row.best_score == curve["accuracy"].max()
+        assert row.majority_score == max(np.mean(truth), 1 - np.mean(truth))
+
+
+def test_an_interrupted_study_goes_on_to_the_same_rows(base, whole, tmp_path):
+    class Stop(Quiet):
+        def block(self, *args):
+            super().block(*args)
+            if self.blocks == 6:
+                raise KeyboardInterrupt
+
+    settings = study(base, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(settings, progress=Stop())
+    before = rows(tmp_path / "run")
+    assert 0 < len(before) < 6
+    again = Quiet()
+    train.run(settings, progress=again)
+    assert len(again.ended) == 6 - len(before), "a finished trial was run again"
+    pd.testing.assert_frame_equal(
+        rows(tmp_path / "run").drop(columns=MOVING), rows(whole).drop(columns=MOVING), check_exact=True
+    )
+    ours, theirs = (
+        f.predictions.sort_values(["trial", "split", "at"]) for f in map(store.load, (tmp_path / "run", whole))
+    )
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(ours["logits"], theirs["logits"], strict=True))
+    nothing = Quiet()
+    train.run(settings, progress=nothing)
+    assert nothing.blocks == 0
+
+
+def test_added_seeds_add_only_their_trials_and_change_no_other(base, whole, tmp_path):
+    train.run(study(base, tmp_path, seeds={"order": "2..3"}), progress=Quiet())
+    added = Quiet()
+    train.run(study(base, tmp_path), progress=added)
+    assert {end.trial.seeds.order for end in added.ended} == {1}
+    pd.testing.assert_frame_equal(
+        rows(tmp_path / "run").drop(columns=MOVING), rows(whole).drop(columns=MOVING), check_exact=True
+    )
+
+
+def test_a_sweep_runs_in_one_pool_with_trials_of_unequal_length(base, tmp_path):
+    """Floats, epochs and training sizes side by side; only the batch size takes another program."""
+    sweep = {"train.lr": [1e-3, 1e30], "train.epochs": [2, 3], "task.n_train": [8, None]}
+    settings = study(base, tmp_path, seeds={"init": 1, "order": "1..2"}, sweep=sweep, eval={"every": 2})
+    watched = Quiet()
+    train.run(settings, progress=watched)
+    run = rows(tmp_path / "run")
+    assert len(run) == 16
+    assert len(store.load(tmp_path / "run").resolved) == 1, "more than one compile group"
+    wild = run["hp.train.lr"] > 1
+    assert set(run[wild]["status"]) == {"diverged"}
+    assert set(run[wild]["reason"]) <= {"non_finite_loss", "non_finite_gradient", "non_finite_logits"}
+    calm = run[~wild]
+    assert sorted(zip(calm["n_train"], calm["steps"], strict=True)) == sorted(2 * [(8, 4), (8, 6), (20, 10), (20, 15)])
+    seen = sum(end.n_train * end.trial.fixed["train.epochs"] for end in watched.ended if end.status == "completed")
+    assert watched.examples >= seen
+
+
+def test_collapse_rules_stop_a_trial_and_say_so(base, tmp_path):
+    settings = study(base, tmp_path, seeds={"init": 1, "order": 1}, train={"lr": 0.0}, stop={"majority": 2})
+    train.run(settings, progress=Quiet())
+    (row,) = rows(tmp_path / "run").itertuples()
+    assert (row.status, row.reason, row.steps) == ("stopped", "majority", 4)
+
+
+def test_a_plan_trains_nothing_and_knows_what_is_done(base, whole, tmp_path):
+    settings = study(base, tmp_path)
+    (fresh,) = forecast.plan(settings)
+    assert not (tmp_path / "run").exists()
+    assert (fresh.trials, fresh.done, fresh.steps, fresh.every, fresh.slots) == (6, 0, (10, 10), 2, 2)
+    assert fresh.memory.per_replica > 4 * 3 * 20_000  # weights and two moments at the least
+    assert fresh.seconds > 0
+    text = forecast.describe(settings, [fresh])
+    assert "6 trials" in text
+    assert "a replica" in text
+
+
+REFUSED = {
+    "a batch above the training set": ({"train": {"batch_size": 64}}, "train.batch_size: 64", "20"),
+    "a subset above the training set": ({"task": {"n_train": 21}}, "task.n_train: 21", "20"),
+    "a length beyond the positions": ({"task": {"max_length": 99}}, "max_length", "16"),
+    "more devices than there are": ({"pool": {"devices": 99}}, "pool.devices: 99", "8"),
+    "an unknown metric": ({"task": {"metric": "bleu"}}, "bleu", "accuracy"),
+    "a folder that is not there": ({"model": "./nowhere/at all"}, "nowhere", "folder"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_one_line_that_names_what_was_found_and_accepted(base, tmp_path, case):
+    changes, *words = REFUSED[case]
+    with pytest.raises(BadInput) as error:
+        train.run(study(base, tmp_path, **changes), progress=Quiet())
+    line = str(error.value)
+    assert "\n" not in line
+    assert all(word in line for word in words), line
+
+
+def test_a_width_that_does_not_fit_says_what_would(base, tmp_path, monkeypatch):
+    (fits,) = forecast.plan(study(base, tmp_path))
+    bound = fits.memory.shared + int(3.5 * fits.memory.per_replica)
+    monkeypatch.setattr(pool, "limit", lambda device: bound)
+    with pytest.raises(BadInput, match=r"pool.slots: 6 replicas .* pool.slots: [23] would fit"):
+        train.run(study(base, tmp_path, pool={"slots": 6}), progress=Quiet())
+    (auto,) = forecast.plan(study(base, tmp_path, pool={"slots": "auto"}))
+    assert auto.slots == 2, "4 do not fit, 2 do"
+
+
+def test_the_width_stays_with_the_study(base, whole, tmp_path):
+    train.run(study(base, tmp_path, seeds={"init": 1, "order": 1}), progress=Quiet())
+    with pytest.raises(BadInput, match=r"pool.slots: 3, .* started with 2"):
+        train.run(study(base, tmp_path, pool={"slots": 3}), progress=Quiet())
+    train.run(study(base, tmp_path, seeds={"init": 1, "order": "1..2"}, pool={"slots": "auto"}), progress=Quiet())
+    assert set(rows(tmp_path / "run")["slots_per_device"]) == {2}
+
+
+def test_finished_trials_survive_what_is_refused(base, tmp_path):
+    settings = study(base, tmp_path, seeds={"init": 1, "order": 1})
+    train.run(settings, progress=Quiet())
+    before = rows(tmp_path / "run")
+    for changes in ({"train": {"lr": 1.0}}, {"seeds": {"init": 2, "order": 1}}, {"train": {"batch_size": 99}}):
+        with pytest.raises(BadInput):
+            train.run(study(base, tmp_path, **changes), progress=Quiet())
+    pd.testing.assert_frame_equal(rows(tmp_path / "run"), before, check_exact=True)
+
+
+def test_the_command_runs_in_a_process_of_its_own(base, tmp_path):
+    """Exit codes, one line on stderr, plain progress where there is no terminal."""
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(base | {"out": str(tmp_path / "run"), "seeds": {"init": 1, "order": "1..2"}}))
+
+    def command(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "jaxft", *words], capture_output=True, text=True, timeout=300, check=False
+        )
+
+    ran = command("run", str(path))
+    assert ran.returncode == 0, ran.stderr
+    assert str(tmp_path / "run") in ran.stdout
+    refused = command("run", str(path), "--train.lrr", "1")
+    assert refused.returncode == cli.BAD_INPUT
+    assert refused.stderr.startswith("jaxft: ")
+    assert refused.stderr.count("\n") == 1
+    assert "train.lr" in refused.stderr
+    assert len(rows(tmp_path / "run")) == 2
