@@ -4,6 +4,7 @@ Everything below is `replica.py` under `vmap` (slots of a device) inside `jax.sh
 time: a program that runs has been compiled once, and cannot compile again.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -73,11 +74,11 @@ class Pool:
             number = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
             run = jax.jit(sharded(block, 0, None, None), donate_argnums=0)
             self.block = run.lower(state, given, number).compile()
-            self.memory = Memory.of(self.block, state, given, slots, self.devices[0])
-            if not self.memory.fits:
-                raise BadInput(self.memory.refusal())
             fill_all = jax.jit(sharded(fill, 0, 0, 0, None), donate_argnums=0)
             self._fill = fill_all.lower(state, entries, flags, given).compile()
+            self.memory = Memory.of([self.block, self._fill], given, slots, self.devices[0])
+            if not self.memory.fits:
+                raise BadInput(self.memory.refusal())
             spread = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype, sharding=whole), state)
             self._put = jax.jit(sharded(put, 0, None, 0), donate_argnums=0).lower(state, spread, flags).compile()
             self._take = jax.jit(lambda many, slot: jax.tree.map(lambda x: x[slot], many), out_shardings=whole)
@@ -121,7 +122,7 @@ class Pool:
 
 
 class Memory(NamedTuple):
-    """What a compiled block takes on one device, in bytes, by the compiler's own analysis."""
+    """What the compiled programs take on one device, in bytes, by the compiler's own analysis."""
 
     total: int
     shared: int
@@ -130,14 +131,12 @@ class Memory(NamedTuple):
     limit: int
 
     @classmethod
-    def of(cls, block: Any, state: Any, shared: Any, slots: int, device) -> "Memory":
-        """Reads a compiled block."""
-        parts = block.memory_analysis()
-        total = (
-            parts.argument_size_in_bytes
-            + parts.output_size_in_bytes
-            + parts.temp_size_in_bytes
-            - parts.alias_size_in_bytes
+    def of(cls, programs: Sequence, shared: Any, slots: int, device) -> "Memory":
+        """Reads compiled programs, of which the largest counts: they run one at a time."""
+        parts = [program.memory_analysis() for program in programs]
+        total = max(
+            p.argument_size_in_bytes + p.output_size_in_bytes + p.temp_size_in_bytes - p.alias_size_in_bytes
+            for p in parts
         )
         once = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shared))
         return cls(int(total), int(once), slots, limit(device))
@@ -195,7 +194,7 @@ def widest(make, devices: Sequence) -> Pool:
             slots //= 2
 
 
-def size(count: float) -> str:
+def size(count: int | float) -> str:
     """Bytes for people: 1.5 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
@@ -206,8 +205,6 @@ def size(count: float) -> str:
 
 def _free_host_memory() -> int:
     """Bytes free on this machine, within the limit of its container if it is in one."""
-    import os
-
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         with open("/proc/meminfo") as lines:

@@ -176,10 +176,9 @@ def length(trial: Trial, task: Task) -> tuple[int, int]:
 
 def interval(trial: Trial, task: Task) -> int:
     """The steps from one evaluation of a trial to its next."""
-    n_train, epochs = length(trial, task)
+    n_train, _ = length(trial, task)
     per_epoch = steps_per_epoch(n_train, trial.fixed["train.batch_size"])
-    every = trial.fixed["eval.every"] or max(1, per_epoch // trial.fixed["eval.per_epoch"])
-    return min(every, per_epoch * epochs)
+    return trial.fixed["eval.every"] or max(1, per_epoch // trial.fixed["eval.per_epoch"])
 
 
 def entry(trial: Trial, task: Task) -> Entry:

@@ -48,20 +48,20 @@ def test_task_is_the_same_every_time_and_balanced():
 
 
 def test_task_labels_follow_from_the_words():
-    good = {word for concept in grammar.WORDS["quality"][0::2] for word in concept}
-    bad = {word for concept in grammar.WORDS["quality"][1::2] for word in concept}
-    wrong = turned = 0
-    raw = generated.read(TaskConfig()).splits["train"]
-    for (text, _), label in zip(raw.texts, raw.labels, strict=True):
-        words = text.split()
-        predicate = words[words.index("is") + 1 :]
-        around = predicate[0] in ("not", "less")
-        quality = predicate[predicate[0] in ("not", "less", "more")]
-        assert quality in good | bad
-        wrong += label != (quality in good) ^ around
-        turned += around
-    assert wrong == 0
-    assert abs(turned / len(raw.texts) - generated.TURNED) < 0.06
+    qualities = grammar.WORDS["quality"]
+    for word, split in enumerate(generated.SIZES):
+        good = {concept[word] for concept in qualities[0::2]}
+        bad = {concept[word] for concept in qualities[1::2]}
+        raw = generated.read(TaskConfig()).splits[split]
+        turned = []
+        for (text, _), label in zip(raw.texts, raw.labels, strict=True):
+            words = text.split()
+            predicate = words[words.index("is") + 1 :]
+            turned.append(predicate[0] in ("not", "less"))
+            quality = predicate[predicate[0] in ("not", "less", "more")]
+            assert quality in good | bad
+            assert label == (quality in good) ^ turned[-1], text
+        assert abs(np.mean(turned) - generated.TURNED) < 0.08
 
 
 def test_tokenizer_knows_every_word(shipped):
@@ -75,22 +75,23 @@ def test_tokenizer_knows_every_word(shipped):
     assert shipped.tokenizer.convert_ids_to_tokens(range(5)) == list(pretrain.SPECIAL)
 
 
-def test_encoder_fills_in_words_of_text_it_has_not_read(shipped):
+@pytest.mark.parametrize("part", [0, 1], ids=["pairs", "single"])
+def test_encoder_fills_in_words_of_text_it_has_not_read(shipped, part):
     model, pretrained = models.build(shipped, 2)
-    split = pretrain.read(pretrain.text(300, seed=3))
+    split = pretrain.read(300, seed=3)[part]
     params = {**model.init(jax.random.key(0)), **pretrained}
     _, right = pretrain.held_out(model, params, jnp.zeros(model.vocabulary), split)
     words = Counter(token for token in split.tokens.tolist() if token >= len(pretrain.SPECIAL))
     unigram = words.most_common(1)[0][1] / words.total()
     print(f"hidden words right: {float(right):.3f}, by the most frequent word {unigram:.3f}")
-    assert float(right) > unigram + 0.3
+    assert float(right) > unigram + 0.2
 
 
 def test_script_runs_and_rebuilds_what_is_not_trained(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pretrain, "PAIRS", 200)
+    monkeypatch.setattr(pretrain, "SIZE", 200)
     monkeypatch.setattr(pretrain, "HELD_OUT", 50)
     pretrain.main(["--out", str(tmp_path), "--steps", "3"])
-    assert "step 3: held-out loss" in capsys.readouterr().out
+    assert "step 3: hidden words right" in capsys.readouterr().out
     for name in TEXT:
         assert (tmp_path / name).read_bytes() == (ENCODER / name).read_bytes(), name
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["BertModel"]

@@ -214,7 +214,9 @@ def replicas(count: int):
     hp = {k: jnp.asarray(x[:count], jnp.float32) for k, x in spread.items()}
     params = jax.tree.map(lambda *x: jnp.stack(x), *(tensors(i) for i in range(count)))
     grads = jax.tree.map(lambda *x: jnp.stack(x), *(tensors(50 + i, 3.0) for i in range(count)))
-    state = jax.tree.map(lambda *x: jnp.stack(x), *(fresh(tensors(i)) for i in range(count)))
+    state = jax.tree.map(
+        lambda *x: jnp.stack(x), *(fresh({k: jnp.asarray(x) for k, x in tensors(i).items()}) for i in range(count))
+    )
     state = optim.Adam({k: x + 0.1 for k, x in state.mu.items()}, {k: x + 1 for k, x in state.nu.items()})
     return hp, params, state, grads, jnp.arange(count) * 7, jnp.asarray([1e-2, 2e-5, 0.0, 1e-3][:count])
 

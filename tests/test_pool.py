@@ -224,23 +224,31 @@ def test_unequal_trials_keep_three_slots_busy(capsys):
     assert all(equal(final[name], other[name]) for name in final)
 
 
-def test_one_device_and_eight_differ_in_the_last_bits_at_most(capsys):
-    """Measured: programs for different numbers of devices may fuse differently."""
+def gap(a, b) -> float:
+    """The largest difference of two trees of the same shape; infinite if not both are finite in the same places."""
+    trees = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    pairs = [(np.asarray(x, np.float64), np.asarray(y, np.float64)) for x, y in trees]
+    if any((np.isfinite(x) != np.isfinite(y)).any() for x, y in pairs):
+        return np.inf
+    return max(float(np.abs(np.nan_to_num(x) - np.nan_to_num(y)).max(initial=0)) for x, y in pairs)
+
+
+def test_the_number_of_devices_moves_the_last_bits_at_most(capsys):
+    """Two devices or eight: equal in every bit. One: XLA skips the pipeline that it runs for partitioned programs, with
+    its simplifications, so that some sums are fused otherwise.
+    """
     model, pretrained = toys.bert()
     recipe, shared = toys.recipe(model), toys.shared(pretrained=pretrained)
-    entries = {s: toys.entry(s, s, **{"train.lr": 1e-3}) for s in range(8)}
     results = {}
     for devices in (1, 2, 8):
         pool = make(devices, 2, recipe, shared)
-        here = {s: e for s, e in entries.items() if s < pool.slots}
-        reports = train(pool, here)
+        entries = {s: toys.entry(s, s, **{"train.lr": 1e-3}) for s in range(pool.slots)}
+        reports = train(pool, entries)
         results[devices] = [outcome(pool, s, reports) for s in range(2)]
-    for devices in (2, 8):
-        gaps = [
-            float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)), initial=0))
-            for a, b in zip(jax.tree.leaves(results[1]), jax.tree.leaves(results[devices]), strict=True)
-            if np.isfinite(np.asarray(a, np.float64)).all()
-        ]
-        with capsys.disabled():
-            print(f"\n1 against {devices} devices, 2 slots each, 10 steps: largest difference {max(gaps):.2g}")
-        assert max(gaps) < 1e-4
+    with capsys.disabled():
+        for devices in (2, 8):
+            print(
+                f"\n1 against {devices} devices, 10 steps: largest difference {gap(results[1], results[devices]):.2g}"
+            )
+    assert equal(results[2], results[8])
+    assert gap(results[1], results[2]) < 1e-5

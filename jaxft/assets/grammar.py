@@ -45,7 +45,9 @@ WORDS: dict[str, list[tuple[str, ...]]] = {
         ("above the street", "above the road"), ("below the street", "below the road"),
     ],
 }  # fmt: skip
-ROLES = {"one": "being", "other": "being", "second": "deed"} | {name: name for name in WORDS if name != "being"}
+ROLES = {"one": "being", "other": "being", "second": "deed", "trait": "quality"} | {
+    name: name for name in WORDS if name != "being"
+}
 
 # Kinds of meaning, and the ways to say each. "-quality" is said by the opposite.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -53,6 +55,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "scene": ("one verb other place", "place one verb other", "other was verb by one place"),
     "cause": ("one verb other for being quality", "one verb other for not being -quality"),
     "despite": ("one verb other despite being quality", "one verb other despite not being -quality"),
+    "both": ("one is quality and trait", "one is trait and quality"),
+    "yet": ("one is quality but trait", "one is trait but quality"),
     "state": ("one is quality", "one is not -quality"),
     "degree": (
         "one is more quality than other",
@@ -63,6 +67,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "order": ("one deed before other second", "other second after one deed", "after one deed other second"),
     "transfer": ("one gave other the thing", "one gave the thing to other", "other got the thing from one"),
 }
+LEADS = {"quality": "verb", "trait": "quality"}  # the role whose sign decides the sign of this one
+POLAR = tuple(kind for kind, ways in KINDS.items() if "quality" in ways[0])
 ADJECTIVE = 0.4  # share of beings with a quality of their own
 
 
@@ -81,7 +87,11 @@ class Meaning(NamedTuple):
 
 
 def meaning(rng: Random, kinds: tuple[str, ...] = tuple(KINDS)) -> Meaning:
-    """Any meaning of these kinds. Good ones are treated well for what they are, and badly despite it."""
+    """Any meaning of these kinds.
+
+    Who is good is treated well for it, and badly despite it; "and" joins two good qualities or two bad ones, "but" a
+    good and a bad one. So the text tells good from bad without naming them.
+    """
     kind = rng.choice(kinds)
     roles: dict[str, int | Being] = {}
     who = rng.sample(range(len(WORDS["being"])), 2)
@@ -92,9 +102,9 @@ def meaning(rng: Random, kinds: tuple[str, ...] = tuple(KINDS)) -> Meaning:
         if ROLES[role] == "being":
             like = rng.randrange(len(WORDS["quality"])) if rng.random() < ADJECTIVE else None
             roles[role] = Being(who.pop(), like)
-        elif role == "quality" and "verb" in roles:
-            good = roles["verb"] % 2 ^ (kind == "despite")
-            roles[role] = rng.randrange(concepts // 2) * 2 + good
+        elif LEADS.get(role) in roles:
+            sign = roles[LEADS[role]] % 2 ^ (kind in ("despite", "yet"))
+            roles[role] = rng.randrange(concepts // 2) * 2 + sign
         else:
             roles[role] = rng.randrange(concepts)
     return Meaning(kind, roles)

@@ -1,7 +1,7 @@
 """Makes the embedded encoder: `python -m jaxft.assets.pretrain --out DIR`, some minutes on two cores.
 
 A BERT of 4 layers and width 64 learns to fill in masked words (Devlin et al. 2019, section 3.1) in pairs of sentences
-of `grammar` that say the same in two ways. There is no second objective: the pooler is not pretrained and not saved.
+of `grammar` that say the same, and in single sentences. There is no second objective: the pooler is not pretrained and not saved.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from jaxft.models import checkpoint
 from jaxft.types import Batch, Ctx, Model, Params, Split, Tx
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-PAIRS, HELD_OUT = 60_000, 1_000
+SIZE, HELD_OUT = 60_000, 1_000
 STEPS, BATCH, PEAK, WARMUP = 4_000, 64, 2e-3, 0.05
 MASKED = 0.15
 REPORT = 250
@@ -68,16 +68,17 @@ def config() -> dict[str, Any]:
     }
 
 
-def text(pairs: int, seed: int) -> list[tuple[str, str]]:
-    """Pairs of sentences, each pair one meaning said twice, in two of its ways or in the same."""
-    rng = Random(seed)
-    meanings = [grammar.meaning(rng) for _ in range(pairs)]
-    return [(grammar.say(what, rng), grammar.say(what, rng)) for what in meanings]
+def read(size: int, seed: int) -> tuple[Split, Split]:
+    """The text, tokenised: so many pairs of sentences and so many single ones. Labels mean nothing.
 
-
-def read(pairs: Sequence[tuple[str, str]]) -> Split:
-    """The text tokenised; its labels mean nothing."""
-    return tokenise(list(pairs), [0] * len(pairs), tokenizer(), 128)
+    A pair is one meaning said twice, in two of its ways or in the same: what a word hides can be copied from its
+    synonym. In a single sentence it must be guessed from what goes together.
+    """
+    rng, reader = Random(seed), tokenizer()
+    meanings = [grammar.meaning(rng) for _ in range(size)]
+    pairs = [(grammar.say(what, rng), grammar.say(what, rng)) for what in meanings]
+    single = [(grammar.say(grammar.meaning(rng, grammar.POLAR), rng), None) for _ in range(size)]
+    return tokenise(pairs, [0] * size, reader, 128), tokenise(single, [0] * size, reader, 128)
 
 
 def mask(key: Key[Array, ""], batch: Batch) -> tuple[Batch, Bool[Array, "rows T"]]:
@@ -113,9 +114,9 @@ def held_out(
 
 def train(steps: int, say=print) -> tuple[Params, Float[Array, "V"]]:
     """The encoder's parameters without pooler and head, and the output bias, after so many steps."""
-    train_split, dev = read(text(PAIRS, seed=1)), read(text(HELD_OUT, seed=2))
-    longest = width([train_split, dev], 128)
-    train_split, dev = jax.device_put((train_split, dev))
+    parts, dev = read(SIZE, seed=1), read(HELD_OUT, seed=2)
+    widths = [width(splits, 128) for splits in zip(parts, dev, strict=True)]
+    parts, dev = jax.device_put((parts, dev))
     key = jax.random.key(0, impl=keys.IMPL)
     model = models.assemble(config(), 2)
     fresh = model.init(keys.named(key, "init"))
@@ -127,11 +128,12 @@ def train(steps: int, say=print) -> tuple[Params, Float[Array, "V"]]:
     def step(at, carry):
         params, state = carry
         here = keys.at(keys.named(key, "step"), at)
-        rows = jax.random.randint(keys.named(here, "rows"), (BATCH,), 0, PAIRS)
-        batch = gather(train_split, rows, longest)
+        rows = jax.random.randint(keys.named(here, "rows"), (BATCH,), 0, SIZE)
+        batches = [gather(part, rows, wide) for part, wide in zip(parts, widths, strict=True)]
 
         def objective(params):
-            return loss(model, {**new, **params}, params["out/bias"], batch, keys.named(here, "mask"))[0]
+            key, weights = keys.named(here, "mask"), {**new, **params}
+            return sum(loss(model, weights, params["out/bias"], batch, key)[0] for batch in batches)
 
         rate = PEAK * optim.schedule("cosine", WARMUP, at, steps)
         ctx = Ctx(w0={}, step=at, total=jnp.int32(steps), lr=rate, key=here)
@@ -143,12 +145,16 @@ def train(steps: int, say=print) -> tuple[Params, Float[Array, "V"]]:
         return jax.lax.fori_loop(first, last, step, carry)
 
     carry = (params, tx.init(params))
-    measure = jax.jit(lambda params: held_out(model, {**new, **params}, params["out/bias"], dev))
+
+    @jax.jit
+    def measure(params):
+        return [held_out(model, {**new, **params}, params["out/bias"], split)[1] for split in dev]
+
     for first in range(0, steps, REPORT):
         last = min(first + REPORT, steps)
         carry = run(carry, first, last)
-        nats, right = measure(carry[0])
-        say(f"step {last}: held-out loss {nats:.3f}, {right:.1%} of the hidden words right", flush=True)
+        pairs, single = measure(carry[0])
+        say(f"step {last}: hidden words right: {pairs:.1%} in pairs, {single:.1%} in single sentences", flush=True)
     params = dict(carry[0])
     return params, params.pop("out/bias")
 

@@ -1,8 +1,9 @@
 """The generated task: does a sentence speak well of its subject? Made by code on every load, without any file.
 
 "the sad king is less cruel than the dog" is good, "the honest thief is not polite" is bad. What surrounds the
-predicate says nothing about the label, and "not" and "less" turn it around: in `TURNED` of the sentences, so a reader
-of single words is right in 1 - TURNED of them. The encoder has read such sentences, but never a label.
+predicate says nothing about the label. "not" and "less" turn it around in `TURNED` of the sentences, so that reading
+single words is right in 1 - TURNED of them. Each quality has two words: the training set says it by the first and the
+dev set by the second, so that a score tells what carries over to words that only the pretraining has seen.
 """
 
 from random import Random
@@ -13,36 +14,31 @@ from jaxft.tasks.source import Raw, Source
 
 LABELS = ("bad", "good")
 WAYS = {
-    "state": ("one is quality", "one is not -quality"),
-    "degree": ("one is more quality than other", "one is less -quality than other"),
+    "state": ("one is {}", "one is not {}"),
+    "degree": ("one is more {} than other", "one is less {} than other"),
 }
 TURNED = 0.3
 SIZES = {"train": 800, "dev": 256}
 
 
 def read(config: TaskConfig) -> Source:
-    """The splits, each half good and half bad; no sentence is in two of them."""
-    rng, seen = Random(0), set()
+    """The splits, each half good and half bad, without a sentence twice."""
+    rng = Random(0)
     splits = {}
-    for split, size in SIZES.items():
-        texts, labels = [], []
+    for word, (split, size) in enumerate(SIZES.items()):
+        texts = {}
         while len(texts) < size:
             label = len(texts) % 2
-            sentence = write(label, rng)
-            if sentence not in seen:
-                seen.add(sentence)
-                texts.append((sentence, None))
-                labels.append(label)
-        splits[split] = Raw(texts, labels)
+            texts.setdefault((write(label, word, rng), None), label)
+        splits[split] = Raw(list(texts), list(texts.values()))
     return Source(splits, LABELS, "accuracy")
 
 
-def write(label: int, rng: Random) -> str:
-    """A sentence with this label."""
+def write(label: int, word: int, rng: Random) -> str:
+    """A sentence with this label, whose predicate is the first or the second `word` of a quality."""
     kind = rng.choice(list(WAYS))
-    what = grammar.meaning(rng, (kind,))
-    quality = what.roles["quality"]
-    assert isinstance(quality, int)
-    # Even concepts are good; opposites differ in the last bit.
-    what.roles["quality"] = quality - quality % 2 + (label == 0)
-    return grammar.say(what, rng, WAYS[kind][rng.random() < TURNED])
+    turned = rng.random() < TURNED
+    # Even concepts are good, and the next one is the opposite.
+    concept = 2 * rng.randrange(len(grammar.WORDS["quality"]) // 2) + ((label == 0) ^ turned)
+    way = WAYS[kind][turned].format(grammar.WORDS["quality"][concept][word])
+    return grammar.say(grammar.meaning(rng, (kind,)), rng, way)
