@@ -9,7 +9,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_NAMES = {"read": ("config", "load"), "plan": ("plan", "plan"), "run": ("train", "run"), "load": ("store", "load")}
+_NAMES = {"read": ("config", "load"), "plan": ("forecast", "plan"), "run": ("train", "run"), "load": ("store", "load")}
 
 
 def __getattr__(name: str) -> Any:

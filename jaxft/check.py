@@ -1,6 +1,7 @@
 """What a study's keys accept: types by jsonargparse, ranges, and the words that say so. No jax here."""
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
@@ -96,10 +97,24 @@ def typed(key: str, value: Any) -> Any:
             value = _parser().parse_object({key: value}, defaults=False)[key]
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError
+        if isinstance(value, str) and b"\0" in value.encode():  # which fails for half a surrogate pair
+            raise ValueError
         if value not in (None, "auto") and not within(value):
             raise ValueError
-    except (ArgumentError, OverflowError, ValueError):
-        raise BadInput(f"{key}: expected {_accepted(key)}, found {given!r}") from None
+        if value not in (None, "auto") and not within(_held(key, value)):
+            raise OverflowError
+    except (ArgumentError, OverflowError, ValueError) as error:
+        why = ", which 32 bits cannot hold" if isinstance(error, OverflowError) else ""
+        raise BadInput(f"{key}: expected {_accepted(key)}, found {given!r}{why}") from None
+    return value
+
+
+def _held(key: str, value: Any) -> Any:
+    """The value as a replica holds it, in 32 bits; OverflowError if it is too large for them."""
+    if isinstance(value, float):
+        return struct.unpack("<f", struct.pack("<f", value))[0]
+    if type(value) is int and not key.startswith("seeds.") and value >= 2**31:  # seeds have a range of their own
+        raise OverflowError
     return value
 
 
@@ -111,7 +126,11 @@ def swept(key: str, values: Any) -> list:
     """
     known = [k for k, hint in KEYS.items() if not k.startswith(FREE) and list[str] not in get_args(hint)]
     if key not in known and not key.startswith("method."):
-        raise BadInput(f"sweep.{key}: not a key to sweep over; {nearest(key, known)}")
+        below = [k for k in known if k.startswith(f"{key}.")]
+        hint = f"known: {', '.join(below)}" if below else nearest(key, known)
+        if key in KEYS:
+            hint = "a sweep takes method, model and the keys of task, train, eval and stop"
+        raise BadInput(f"sweep.{key}: not a key to sweep over; {hint}")
     if not isinstance(values, list | tuple) or not values:
         raise BadInput(f"sweep.{key}: expected a list of values, found {values!r}")
     if key.startswith("method."):

@@ -117,7 +117,7 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        if not word.startswith("--") or word == "--":
+        if not word.startswith("--") or not word.strip("-").partition("=")[0]:
             raise BadInput(f"{word}: expected --key value, such as --train.lr 3e-5")
         key, equals, value = word.removeprefix("--").partition("=")
         if not key.startswith("sweep.") and key not in KEYS:

@@ -3,8 +3,8 @@
 import time
 from typing import NamedTuple
 
-from jaxft import pool, train
-from jaxft.pool import Memory, Pool
+from jaxft import train
+from jaxft.pool import Memory, Pool, size
 from jaxft.progress import duration
 from jaxft.store import Store
 from jaxft.study import Study
@@ -45,34 +45,30 @@ def plan(study: Study) -> list[GroupPlan]:
     folder = train.folder(study)
     before = Store.peek(folder) or {}
     done = Store.finished(folder)
-    plans = []
-    for group in train.prepare(study, trials):
-        slots = train.slots(study, group, before)
-        training = train.pooled(group, slots, train.devices(study))
-        lengths = {t.id: _steps(group, t) for t in group.trials}
-        missing = [n for name, n in lengths.items() if name not in done]
-        step, evaluation = _timed(training)
-        # A slot is busy from its first trial to its last, in blocks that end with an evaluation.
-        waves = sum(missing) / training.slots
-        waves = max([waves, *missing]) if missing else 0
-        seconds = waves * step + waves / group.recipe.every * evaluation
-        plans.append(
-            GroupPlan(
-                trials=len(lengths),
-                done=len(lengths) - len(missing),
-                steps=(min(lengths.values()), max(lengths.values())),
-                every=group.recipe.every,
-                width=group.recipe.width,
-                slots=training.slots_per_device,
-                devices=len(training.devices),
-                memory=training.memory,
-                compile_seconds=training.compile_seconds,
-                step_seconds=step,
-                evaluation_seconds=evaluation,
-                seconds=seconds,
-            )
-        )
-    return plans
+    return [_forecast(study, group, before, done) for group in train.prepare(study, trials)]
+
+
+def _forecast(study: Study, group: train.Group, before: dict, done: set[str]) -> GroupPlan:
+    pool = train.pooled(group, train.slots(study, group, before), train.devices(study))
+    totals = [length.total for length in group.lengths.values()]
+    missing = [length.total for trial, length in group.lengths.items() if trial not in done]
+    step, evaluation = _timed(pool)
+    # Slots are busy until the queue is empty, and the longest trial has to be waited for.
+    blocks = max(sum(missing) / pool.slots, *missing, 0) / group.recipe.every
+    return GroupPlan(
+        trials=len(totals),
+        done=len(totals) - len(missing),
+        steps=(min(totals), max(totals)),
+        every=group.recipe.every,
+        width=group.recipe.width,
+        slots=pool.slots_per_device,
+        devices=len(pool.devices),
+        memory=pool.memory,
+        compile_seconds=pool.compile_seconds,
+        step_seconds=step,
+        evaluation_seconds=evaluation,
+        seconds=blocks * (group.recipe.every * step + evaluation),
+    )
 
 
 def describe(study: Study, plans: list[GroupPlan]) -> str:
@@ -87,8 +83,8 @@ def describe(study: Study, plans: list[GroupPlan]) -> str:
             f"group {number}: {p.trials} trials of {low if low == high else f'{low} to {high}'} steps, "
             f"rows of {p.width} tokens, an evaluation every {p.every} steps",
             f"  slots     {p.slots} per device x {p.devices} device(s) = {p.slots * p.devices}",
-            f"  memory    {pool.size(p.memory.per_replica)} a replica, {pool.size(p.memory.total)} per device "
-            f"of {pool.size(p.memory.limit)} free (from the compiled program)",
+            f"  memory    {size(p.memory.per_replica)} a replica, {size(p.memory.total)} per device "
+            f"of {size(p.memory.limit)} free (from the compiled program)",
             f"  time      {p.compile_seconds:.1f} s to compile, {p.step_seconds:.3g} s a step and "
             f"{p.evaluation_seconds:.3g} s an evaluation of all slots (measured on empty slots)",
             f"  estimate  {duration(p.seconds)} for the {p.trials - p.done} trials that are left",
@@ -97,18 +93,13 @@ def describe(study: Study, plans: list[GroupPlan]) -> str:
     return "\n".join(lines)
 
 
-def _steps(group: train.Group, trial) -> int:
-    n_train, epochs = train.length(trial, group.task)
-    return train.steps_per_epoch(n_train, group.recipe.batch) * epochs
-
-
-def _timed(training: Pool) -> tuple[float, float]:
+def _timed(pool: Pool) -> tuple[float, float]:
     """Seconds of a step and of an evaluation of all slots."""
-    count = min(3, training.recipe.every)
-    training.run(0)  # the first call allocates
+    count = min(3, pool.recipe.every)
+    pool.run(0)  # the first call allocates
     spent = []
     for steps in (0, count):
         began = time.monotonic()
-        training.run(steps)
+        pool.run(steps)
         spent.append(time.monotonic() - began)
     return max(0.0, spent[1] - spent[0]) / count, spent[0]

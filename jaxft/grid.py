@@ -12,6 +12,7 @@ from jaxft.store import Run
 LETTERS = {
     "non_finite_loss": "N",
     "non_finite_gradient": "G",
+    "non_finite_logits": "E",
     "loss_above": "L",
     "one_class": "C",
     "majority": "M",

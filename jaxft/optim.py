@@ -99,7 +99,7 @@ def norm(tree) -> Float[Array, ""]:
 
 def _debias(mean, decay, step):
     """`mean` / (1 - decay ** (step + 1)); the plain power would lose four digits at decay .999 and step 0."""
-    return mean / -jnp.expm1((step + 1) * jnp.log1p(decay - 1))
+    return mean / -jnp.expm1(jnp.maximum(step + 1, 1) * jnp.log1p(decay - 1))
 
 
 def _scale(size, clip):

@@ -6,12 +6,13 @@ time: a program that runs has been compiled once, and cannot compile again.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -19,12 +20,15 @@ from jaxft import replica
 from jaxft.errors import BadInput
 from jaxft.replica import Entry, Recipe, Replica, Report, Shared
 
-SLOTS = "slots"
-MOST = {"cpu": 4, "gpu": 32, "tpu": 32}  # where throughput is flat, or nearly; `auto` goes no further
+MOST = {"cpu": 4, "gpu": 32, "tpu": 32}  # slots per device where throughput is flat, or nearly; `auto` stops there
 
 
 class Pool:
-    """All slots of a compile group, and the programs that fill and run them."""
+    """All slots of a compile group, and the programs that fill and run them.
+
+    Slot s is place s % slots of device s // slots. What the programs get per device, such as the trial that enters one
+    of its places, has a leading axis of devices.
+    """
 
     def __init__(self, recipe: Recipe, shared: Shared, like: Entry, *, devices: Sequence, slots: int, precision: str):
         """Compiles the block and its companions and makes empty slots.
@@ -38,87 +42,97 @@ class Pool:
             precision: float32 matmul precision, "highest" or "default".
 
         Raises:
-            BadInput: the block does not fit into the devices' memory.
+            DoesNotFit: the programs need more memory than the devices have.
         """
         began = time.monotonic()
-        self.recipe, self.slots_per_device, self.devices = recipe, slots, list(devices)
+        self.recipe, self.devices, self.slots_per_device = recipe, list(devices), slots
         self.slots = slots * len(self.devices)
-        mesh = Mesh(np.array(self.devices), (SLOTS,))
-        split, whole = NamedSharding(mesh, P(SLOTS)), NamedSharding(mesh, P())
-        self._split, self._whole = split, whole
+        mesh = Mesh(np.array(self.devices), ("slots",))
+        self._spread, self._everywhere = NamedSharding(mesh, P("slots")), NamedSharding(mesh, P())
 
-        def sharded(one, *axes):
-            """`one` for every slot: arguments with axis 0 are split over slots, the others are everywhere the same."""
-            specs = tuple(P(SLOTS) if axis == 0 else P() for axis in axes)
-            many = jax.vmap(one, in_axes=axes)
+        def block(many: Replica, shared: Shared, steps) -> tuple[Replica, Report]:
+            return jax.vmap(lambda one: replica.block(recipe, shared, one, steps))(many)
+
+        def fill(many: Replica, entries: Entry, enters, place, shared: Shared) -> Replica:
+            return _placed(many, replica.init(recipe, shared, _first(entries)), enters[0], place)
+
+        def put(many: Replica, ones: Replica, enters, place) -> Replica:
+            return _placed(many, _first(ones), enters[0], place)
+
+        def take(many: Replica, place) -> Replica:
+            return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, place, 1), many)
+
+        def compiled(function, *arguments, donate=()):
+            """`function` on each device, over its part of what is spread."""
+            specs = jax.tree.map(lambda x: x.sharding.spec, arguments)
             # check_vma: jax 0.12 cannot follow the gradient of the exact gelu through its check.
-            return jax.shard_map(many, mesh=mesh, in_specs=specs, out_specs=P(SLOTS), check_vma=False)
+            mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("slots"), check_vma=False)
+            return jax.jit(mapped, donate_argnums=donate).lower(*arguments).compile()
 
-        def fill(old: Replica, entry: Entry, take, shared: Shared) -> Replica:
-            new = replica.init(recipe, shared, entry)
-            return jax.tree.map(lambda n, o: jnp.where(take, n, o), new, old)
-
-        def put(old: Replica, new: Replica, take) -> Replica:
-            return jax.tree.map(lambda n, o: jnp.where(take, n, o), new, old)
-
-        def block(old: Replica, shared: Shared, steps) -> tuple[Replica, Report]:
-            return replica.block(recipe, shared, old, steps)
-
-        self._precision = precision
         with jax.default_matmul_precision(precision):
-            entries = _shapes(_stack(like, self.slots), split)
-            given = _shapes(shared, whole)
+            given = _shapes(shared, self._everywhere)
+            number = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
             one = jax.eval_shape(lambda e, s: replica.init(recipe, s, e), like, shared)
-            state = _shapes(_stack(one, self.slots), split)
-            flags = jax.ShapeDtypeStruct((self.slots,), bool, sharding=split)
-            number = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
-            run = jax.jit(sharded(block, 0, None, None), donate_argnums=0)
-            self.block = run.lower(state, given, number).compile()
-            fill_all = jax.jit(sharded(fill, 0, 0, 0, None), donate_argnums=0)
-            self._fill = fill_all.lower(state, entries, flags, given).compile()
-            self.memory = Memory.of([self.block, self._fill], given, slots, self.devices[0])
-            if not self.memory.fits:
-                raise BadInput(self.memory.refusal())
-            spread = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype, sharding=whole), state)
-            self._put = jax.jit(sharded(put, 0, None, 0), donate_argnums=0).lower(state, spread, flags).compile()
-            self._take = jax.jit(lambda many, slot: jax.tree.map(lambda x: x[slot], many), out_shardings=whole)
-            empty = jax.jit(lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state), out_shardings=split)
-            self.state: Replica = empty()
-        self.shared = jax.device_put(shared, whole)
+            many = _shapes(one, self._spread, self.slots)
+            ones = _shapes(one, self._spread, len(self.devices))
+            entries = _shapes(like, self._spread, len(self.devices))
+            enters = jax.ShapeDtypeStruct((len(self.devices),), bool, sharding=self._spread)
+            self.block = compiled(block, many, given, number, donate=0)
+            self._fill = compiled(fill, many, entries, enters, number, given, donate=0)
+            self._put = compiled(put, many, ones, enters, number, donate=0)
+            self._take = compiled(take, many, number)
+        programs = (self.block, self._fill, self._put, self._take)
+        self.memory = Memory.of(programs, given, slots, self.devices)
+        if self.memory.total > self.memory.limit:
+            raise DoesNotFit(self.memory)
+        empty = jax.jit(lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), many), out_shardings=self._spread)
+        self.state: Replica = empty()
+        self.shared: Shared = jax.device_put(shared, self._everywhere)
         self.compile_seconds = time.monotonic() - began
 
     def fill(self, entries: dict[int, Entry]) -> None:
         """Starts a new replica in each of the given slots; the others keep every bit."""
-        if not entries:
-            return
-        some = next(iter(entries.values()))
-        rows = [entries.get(slot, some) for slot in range(self.slots)]
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-        take = np.array([slot in entries for slot in range(self.slots)])
-        stacked, take = jax.device_put((stacked, take), self._split)
-        self.state = self._fill(self.state, stacked, take, self.shared)
+        for place, ones, enters in self._by_place(entries):
+            self.state = self._fill(self.state, ones, enters, place, self.shared)
+
+    def put(self, slot: int, parked: Replica) -> None:
+        """Places a replica that `take` gave into a slot, where it continues bit for bit."""
+        for place, ones, enters in self._by_place({slot: parked}):
+            self.state = self._put(self.state, ones, enters, place)
+
+    def take(self, slot: int) -> Replica:
+        """A copy of the replica in a slot, in host memory."""
+        device, place = divmod(slot, self.slots_per_device)
+        ones = self._take(self.state, jax.device_put(np.int32(place), self._everywhere))
+        return jax.tree.map(lambda x: np.array(_on(x, self.devices[device]))[0], ones)
 
     def run(self, steps: int) -> Report:
         """One block of `steps` steps for all slots. Returns numpy arrays with a leading axis of slots."""
         if not 0 <= steps <= self.recipe.every:
             raise ValueError(f"a block has at most {self.recipe.every} steps, not {steps}")
-        count = jax.device_put(np.int32(steps), self._whole)
+        count = jax.device_put(np.int32(steps), self._everywhere)
         self.state, report = self.block(self.state, self.shared, count)
         return jax.device_get(report)
 
-    def take(self, slot: int) -> Replica:
-        """A copy of the replica in a slot, in host memory."""
-        return jax.device_get(self._take(self.state, slot))
-
-    def put(self, slot: int, parked: Replica) -> None:
-        """Places a replica that `take` gave into a slot, where it continues bit for bit."""
-        at = np.arange(self.slots) == slot
-        self.state = self._put(self.state, jax.device_put(parked, self._whole), jax.device_put(at, self._split))
-
     def device(self, slot: int) -> str:
-        """The device of a slot."""
+        """The device of a slot, and of how many: one device and several may differ in the last bits."""
         device = self.devices[slot // self.slots_per_device]
-        return f"{device.device_kind}:{device.id}" if device.platform != "cpu" else f"cpu:{device.id}"
+        return f"{device.device_kind}:{device.id} of {len(self.devices)}"
+
+    def _by_place(self, new: dict[int, Any]):
+        """What enters which place of the devices, a place at a time: its number, the trees stacked, who gets one."""
+        for place in sorted({slot % self.slots_per_device for slot in new}):
+            here = {
+                slot // self.slots_per_device: x for slot, x in new.items() if slot % self.slots_per_device == place
+            }
+            some = next(iter(here.values()))
+            ones = [here.get(device, some) for device in range(len(self.devices))]
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *ones)
+            enters = np.array([device in here for device in range(len(self.devices))])
+            yield (
+                jax.device_put(np.int32(place), self._everywhere),
+                *jax.device_put((stacked, enters), self._spread),
+            )
 
 
 class Memory(NamedTuple):
@@ -131,7 +145,7 @@ class Memory(NamedTuple):
     limit: int
 
     @classmethod
-    def of(cls, programs: Sequence, shared: Any, slots: int, device) -> "Memory":
+    def of(cls, programs: Sequence, shared: Any, slots: int, devices: Sequence) -> "Memory":
         """Reads compiled programs, of which the largest counts: they run one at a time."""
         parts = [program.memory_analysis() for program in programs]
         total = max(
@@ -139,7 +153,7 @@ class Memory(NamedTuple):
             for p in parts
         )
         once = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shared))
-        return cls(int(total), int(once), slots, limit(device))
+        return cls(int(total), int(once), slots, limit(devices))
 
     @property
     def per_replica(self) -> int:
@@ -147,51 +161,49 @@ class Memory(NamedTuple):
         return max(1, self.total - self.shared) // self.slots
 
     @property
-    def fits(self) -> bool:
-        """Whether the device has it."""
-        return self.total <= self.limit
-
-    @property
     def most(self) -> int:
         """How many slots would fit, by proportion."""
         return max(0, self.limit - self.shared) // self.per_replica
 
-    def refusal(self) -> str:
-        """The line for a width that does not fit."""
-        advice = (
-            f"pool.slots: {self.most} would fit" if self.most else "not even one fits: take a smaller model or batch"
-        )
-        return (
-            f"pool.slots: {self.slots} replicas per device need {size(self.total)}, "
-            f"the device has {size(self.limit)} ({size(self.per_replica)} a replica); {advice}"
+
+class DoesNotFit(BadInput):
+    """A number of slots that the device has no memory for, with what would fit."""
+
+    def __init__(self, memory: Memory):
+        """Says so in one line."""
+        self.most = memory.most
+        advice = f"pool.slots: {self.most} would fit" if self.most else "none fits: take a smaller model or batch"
+        super().__init__(
+            f"pool.slots: {memory.slots} replicas per device need {size(memory.total)}, "
+            f"the device has {size(memory.limit)} ({size(memory.per_replica)} a replica); {advice}"
         )
 
 
-def limit(device) -> int:
-    """The bytes that a program may use on a device: 90 % of an accelerator's memory; on a CPU a share of what the
-    machine has free now, equal for each virtual device.
+def limit(devices: Sequence) -> int:
+    """The bytes that a program may use on each of these devices: 90 % of an accelerator's memory; of a CPU's, an equal
+    share of 90 % of what the machine has free now.
     """
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"] * 0.9)
-    return _free_host_memory() // len(jax.local_devices())
+    here = next(device for device in devices if device.process_index == jax.process_index())
+    stats = here.memory_stats() or {}
+    whole = stats.get("bytes_limit") or _free_host_memory() // len(devices)
+    return int(0.9 * whole)
 
 
-def widest(make, devices: Sequence) -> Pool:
-    """The pool with the most slots per device that fits, up to where throughput is flat.
+def widest(make: Callable[[int], Pool], devices: Sequence) -> Pool:
+    """The pool with the most slots per device that fits, a power of two, up to where throughput is flat.
 
     Args:
-        make: `slots -> Pool`, raising BadInput where the block does not fit.
+        make: `slots -> Pool`, raising DoesNotFit.
         devices: of the pool.
     """
     slots = MOST.get(devices[0].platform, 8)
     while True:
         try:
             return make(slots)
-        except BadInput:
+        except DoesNotFit as error:
             if slots == 1:
                 raise
-            slots //= 2
+            slots = 1 << min(slots // 2, max(1, error.most)).bit_length() - 1
 
 
 def size(count: int | float) -> str:
@@ -215,12 +227,29 @@ def _free_host_memory() -> int:
                 free = min(free, int(text) - int(used.read()))
     except (OSError, StopIteration, ValueError):
         pass
-    return int(free * 0.9)
+    return free
 
 
-def _shapes(tree, sharding):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=sharding), tree)
+def _placed(many: Replica, one: Replica, enters, place) -> Replica:
+    """A device's replicas with `one` in a place of them, if it enters."""
+
+    def leaf(old, new):
+        before = lax.dynamic_index_in_dim(old, place, keepdims=False)
+        return lax.dynamic_update_index_in_dim(old, jnp.where(enters, new, before), place, 0)
+
+    return jax.tree.map(leaf, many, one)
 
 
-def _stack(tree, count: int):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *np.shape(x)), x.dtype), tree)
+def _first(tree):
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def _on(array: jax.Array, device) -> jax.Array:
+    """The part of a spread array that lies on a device."""
+    return next(shard.data for shard in array.addressable_shards if shard.device == device)
+
+
+def _shapes(tree, sharding, count: int | None = None):
+    """The shapes of a tree, with a leading axis of `count` if given, and where they lie."""
+    lead = () if count is None else (count,)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*lead, *np.shape(x)), x.dtype, sharding=sharding), tree)

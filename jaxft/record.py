@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxft import metrics
 from jaxft.store import Ended, Evaluation
-from jaxft.trials import Trial
+from jaxft.trials import Length, Trial
 
 
 @dataclass
@@ -18,23 +18,19 @@ class Record:
     Args:
         trial: of which.
         slot: where it trains.
+        length: how long it is.
         metric: the one that scores it, on the dev set.
         metrics: all that are reported.
         labels: of each evaluation set.
-        per_epoch: steps of an epoch.
-        total: steps that it takes in all.
-        n_train: examples in its training set.
         step: its next step; below 0 in the method's lead-in.
     """
 
     trial: Trial
     slot: int
+    length: Length
     metric: str
     metrics: tuple[str, ...]
     labels: dict[str, np.ndarray]
-    per_epoch: int
-    total: int
-    n_train: int
     step: int = 0
     began: float = field(default_factory=time.monotonic)
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -47,7 +43,7 @@ class Record:
     @property
     def left(self) -> int:
         """The steps that it has yet to take."""
-        return self.total - self.step
+        return self.length.total - self.step
 
     def observe(self, step: int, losses: np.ndarray, logits: dict[str, np.ndarray], *, tried: bool) -> None:
         """Takes in a block.
@@ -58,21 +54,23 @@ class Record:
             logits: [N, C] of each evaluation set.
             tried: whether it was dropped in the step that it ended at, so that this step has a loss too.
         """
-        self.losses.append(losses[max(0, -self.step) : step - self.step + tried])
+        # Copies: a view would keep the arrays of all slots in memory.
+        self.losses.append(losses[max(0, -self.step) : max(0, step - self.step + tried)].copy())
         self.step = step
-        if step <= 0 and not tried:
-            return  # still in the lead-in: nothing is trained that could be evaluated
+        if step <= 0:
+            return  # nothing was trained that could be evaluated
         for split, values in logits.items():
             labels = self.labels[split]
-            scores = metrics.score(self.metrics, values, labels)
-            loss = metrics.loss(values, labels)
-            self.evaluations.append(Evaluation(step, step / self.per_epoch, split, loss, scores))
-            self.logits[split, "final"] = values
+            loss, scores = math.nan, dict.fromkeys(self.metrics, math.nan)
+            if np.isfinite(values).all():
+                loss, scores = metrics.loss(values, labels), metrics.score(self.metrics, values, labels)
+            self.evaluations.append(Evaluation(step, step / self.length.per_epoch, split, loss, scores))
+            self.logits[split, "final"] = values.copy()
             if split == "dev":
                 self.final_score = scores[self.metric]
-        if not self.best_score >= self.final_score:  # also when nothing was best yet
+        if math.isnan(self.best_score) or self.final_score > self.best_score:
             self.best_score, self.best_step = self.final_score, step
-            self.logits |= {(split, "best"): values for split, values in logits.items()}
+            self.logits |= {(split, "best"): self.logits[split, "final"] for split in logits}
 
     def ended(self, status: str, reason: str, *, slots_per_device: int, device: str, precision: str) -> Ended:
         """All that the rows of this trial need."""
@@ -81,7 +79,7 @@ class Record:
             status=status,
             reason=reason,
             steps=max(0, self.step),
-            n_train=self.n_train,
+            n_train=self.length.n_train,
             metric=self.metric,
             evaluations=self.evaluations,
             losses=np.concatenate(self.losses) if self.losses else np.zeros(0, np.float32),

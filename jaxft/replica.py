@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from jaxft import keys, optim, stop
 from jaxft.data.batch import gather
-from jaxft.data.order import plan, steps_per_epoch
+from jaxft.data.order import plan
 from jaxft.stop import Status, Watch
-from jaxft.trials import Seeds
+from jaxft.trials import Length, Seeds
 from jaxft.types import Anywhere, Batch, Ctx, Hyper, Method, Model, Out, Params, Split, Tx, same
 
 
@@ -30,20 +30,12 @@ class Recipe(NamedTuple):
     every: int
     """Steps of a block at most: from one evaluation to the next."""
     eval_batch: int
-    max_n_train: int
-    """The largest training subset."""
+    steps: int
+    """Of the longest trial."""
     max_epochs: int
-    """The most epochs."""
-
-    @property
-    def steps(self) -> int:
-        """How many steps the longest trial takes."""
-        return self.max_epochs * steps_per_epoch(self.max_n_train, self.batch)
-
-    @property
-    def lead(self) -> int:
-        """How many rows of a plan come before step 0."""
-        return self.method(lambda name: 0.0).lead(steps_per_epoch(self.max_n_train, self.batch))
+    """The most epochs of a trial."""
+    before: int = 0
+    """The most steps that a trial begins before step 0, in its method's lead-in."""
 
 
 class Shared(NamedTuple):
@@ -59,8 +51,7 @@ class Entry(NamedTuple):
 
     seeds: Seeds
     hp: Mapping[str, Anywhere]
-    n_train: Int[Anywhere, ""]
-    epochs: Int[Anywhere, ""]
+    length: Length
 
 
 class Replica(NamedTuple):
@@ -75,8 +66,7 @@ class Replica(NamedTuple):
     watch: Watch
     seeds: Seeds
     hp: Mapping[str, Anywhere]
-    total: Int[Array, ""]
-    """How many steps it takes."""
+    length: Length
     plan: Int[Array, "rows B"]
 
 
@@ -104,25 +94,26 @@ def init(recipe: Recipe, shared: Shared, entry: Entry) -> Replica:
     method, tx = _method(recipe, entry.hp)
     w0 = start(recipe, shared, entry.seeds, method)
     params = method.own(w0, w0, keys.stream(entry.seeds, "init"))
-    per_epoch = steps_per_epoch(entry.n_train, recipe.batch)
+    length = entry.length
     return Replica(
-        step=-jnp.asarray(method.lead(per_epoch), jnp.int32),
+        step=jnp.asarray(length.begin(recipe.every), jnp.int32),
         status=jnp.int32(Status.RUNNING),
         params=params,
         opt=tx.init(params),
         watch=stop.watch(),
         seeds=entry.seeds,
         hp=entry.hp,
-        total=jnp.asarray(per_epoch * entry.epochs, jnp.int32),
+        length=length,
         plan=plan(
             entry.seeds,
-            entry.n_train,
-            entry.epochs,
+            length.n_train,
+            length.epochs,
+            length.lead,
             examples=shared.train.labels.shape[0],
             batch=recipe.batch,
             max_epochs=recipe.max_epochs,
-            lead=recipe.lead,
-            rows=recipe.lead + recipe.steps,
+            before=recipe.before,
+            rows=recipe.before + recipe.steps,
         ),
     )
 
@@ -136,11 +127,12 @@ def train_step(
     """
     method, tx = _method(recipe, replica.hp)
     hyper = replica.hp.__getitem__
-    row = lax.dynamic_index_in_dim(replica.plan, replica.step + recipe.lead, keepdims=False)
+    step, total = replica.step, replica.length.total
+    row = lax.dynamic_index_in_dim(replica.plan, step + recipe.before, keepdims=False)
     batch = gather(shared.train, row, recipe.width)
-    rate = hyper("train.lr") * optim.schedule(recipe.schedule, hyper("train.warmup"), replica.step, replica.total)
-    noise = keys.at(keys.stream(replica.seeds, "noise"), replica.step)
-    ctx = Ctx(w0=w0, step=replica.step, total=replica.total, lr=rate, key=noise)
+    rate = hyper("train.lr") * optim.schedule(recipe.schedule, hyper("train.warmup"), jnp.maximum(step, 0), total)
+    noise = keys.at(keys.stream(replica.seeds, "noise"), step)
+    ctx = Ctx(w0=w0, step=step, total=total, lr=rate, key=noise)
 
     def forward(params: Params, batch: Batch, key=None, edit=same) -> Out:
         seen = {**w0, **method.view(params, replica.opt, ctx)}
@@ -150,22 +142,24 @@ def train_step(
         return cross_entropy(forward(params, batch, key, edit).logits, batch)
 
     minimised = method.loss(objective, forward, ctx)
-    dropout = keys.at(keys.stream(replica.seeds, "dropout"), replica.step)
+    dropout = keys.at(keys.stream(replica.seeds, "dropout"), step)
     loss, grads = jax.value_and_grad(minimised)(replica.params, batch, dropout)
     updates, opt = tx.update(grads, replica.opt, replica.params, ctx)
 
-    training = (replica.status == Status.RUNNING) & (replica.step < replica.total)
-    watch, status = stop.after_step(replica.watch, hyper, loss, optim.norm(grads))
-    go = training & (status == Status.RUNNING)
-    moves = go & (replica.step >= 0)
+    training = (replica.status == Status.RUNNING) & (step < total)
+    reads = training & (step >= -replica.length.lead)  # before its lead-in a trial waits for the interval to begin
+    finite = jnp.stack([jnp.isfinite(g).all() for g in grads.values()]).all()
+    watch, status = stop.after_step(replica.watch, hyper, loss, finite)
+    status = jnp.where(reads, status, replica.status)
+    goes = training & (status == Status.RUNNING)
     moved = replica._replace(
-        step=replica.step + go,
-        status=jnp.where(training, status, replica.status),
-        params={name: jnp.where(moves, p + updates[name], p) for name, p in replica.params.items()},
-        opt=_where(go, opt, replica.opt),
-        watch=_where(training, watch, replica.watch),
+        step=step + goes,
+        status=status,
+        params=_where(goes & (step >= 0), {n: p + updates[n] for n, p in replica.params.items()}, replica.params),
+        opt=_where(goes & reads, opt, replica.opt),
+        watch=_where(reads, watch, replica.watch),
     )
-    return moved, jnp.where(training, loss, jnp.nan), jnp.where(training, (row >= 0).sum(), 0)
+    return moved, jnp.where(reads, loss, jnp.nan), jnp.where(reads, (row >= 0).sum(), 0)
 
 
 def cross_entropy(logits: Float[Array, "B C"], batch: Batch) -> Float[Array, ""]:
@@ -199,7 +193,7 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
 
     losses = jnp.full((recipe.every,), jnp.nan, jnp.float32)
     replica, losses, examples = lax.fori_loop(0, steps, body, (replica, losses, jnp.int32(0)))
-    weights = {**w0, **replica.params}
+    weights = {**w0, **replica.params}  # without the method's view, which belongs to training
     logits = {name: evaluate(recipe, weights, split) for name, split in shared.evals.items()}
 
     running = (replica.status == Status.RUNNING) & (replica.step > 0)
@@ -207,7 +201,7 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
         replica.watch, replica.hp.__getitem__, logits["dev"], shared.evals["dev"].labels
     )
     collapsed = status > Status.NON_FINITE_LOGITS  # which stops nothing that has come to its end
-    ends = (replica.step >= replica.total) & (collapsed | (status == Status.RUNNING))
+    ends = (replica.step >= replica.length.total) & (collapsed | (status == Status.RUNNING))
     status = jnp.where(ends, jnp.int32(Status.COMPLETED), status)
     replica = replica._replace(
         status=jnp.where(running, status, replica.status), watch=_where(running, watch, replica.watch)
@@ -219,7 +213,7 @@ def _method(recipe: Recipe, hp: Mapping[str, Anywhere]) -> tuple[Method, Tx]:
     """The method and its optimiser, made inside the vmap so that every number may differ per replica."""
     method = recipe.method(hp.__getitem__)
     inner = recipe.optimizer(hp.__getitem__)
-    return method, method.tx(_held(inner) if recipe.lead else inner)
+    return method, method.tx(_held(inner) if recipe.before else inner)
 
 
 def _held(inner: Tx) -> Tx:

@@ -85,10 +85,9 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BadInput(
-            f"{folder}: cannot be written ({line(error)}); finished trials are kept, and the same command "
-            "goes on from them"
-        ) from None
+        kept = "finished trials are kept, and the same command goes on from them"
+        advice = kept if os.path.isdir(folder) else "give another `out`"
+        raise BadInput(f"{folder}: cannot be written ({line(error)}); {advice}") from None
 
 
 def line(error: Exception) -> str:

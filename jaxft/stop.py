@@ -58,14 +58,15 @@ def watch() -> Watch:
 
 
 def after_step(
-    seen: Watch, hyper: Hyper, loss: Float[Array, ""], norm: Float[Array, ""]
+    seen: Watch, hyper: Hyper, loss: Float[Array, ""], finite: Bool[Array, ""]
 ) -> tuple[Watch, Int[Array, ""]]:
-    """The rules of a step: `norm` is the gradient's, over all parameters. Returns the status from here on."""
-    above = _count(seen.loss_above, loss > hyper("stop.loss_above"))
-    finite = hyper("stop.non_finite") > 0
+    """The rules of a step; `finite` says whether all of the gradient is. Returns the status from here on."""
+    bound = hyper("stop.loss_above")
+    above = _count(seen.loss_above, jnp.isfinite(bound) & ~(loss <= bound))  # NaN is above every bound
+    strict = hyper("stop.non_finite") > 0
     status = _first(
-        (finite & ~jnp.isfinite(loss), Status.NON_FINITE_LOSS),
-        (finite & ~jnp.isfinite(norm), Status.NON_FINITE_GRADIENT),
+        (strict & ~jnp.isfinite(loss), Status.NON_FINITE_LOSS),
+        (strict & ~finite, Status.NON_FINITE_GRADIENT),
         (above >= hyper("stop.loss_patience"), Status.LOSS_ABOVE),
     )
     return seen._replace(loss_above=above), status

@@ -128,7 +128,7 @@ class Store:
         Raises:
             BadInput: it cannot be read.
         """
-        if not (Path(folder) / STUDY).is_file():
+        if not os.path.isfile(Path(folder) / STUDY):  # unlike pathlib's, False for a name that no file can have
             return None
         path = Path(folder) / RESOLVED
         try:

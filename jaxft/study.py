@@ -16,10 +16,12 @@ class TaskConfig:
 
     Args:
         name: mrpc, rte, cola, sst2; `text` for your own files; `generated` for the one that jaxft makes.
-        path: folder that holds the files; for a GLUE task `hub` loads it through `datasets`.
-        train: training file below path, or an absolute path (for `text`: .tsv, .csv or .jsonl).
+        path: folder that holds the files, or that `datasets` saved; for a GLUE task also `hub`, which loads it
+            through `datasets`.
+        train: training file below path, or an absolute path (for `text`: .tsv, .csv or .jsonl); the name of the
+            split where `datasets` is the source.
         dev: validation file.
-        test: test file, if there is one.
+        test: test file; there is no test set when not given.
         text: column of the text, or of the first of two.
         text_pair: column of the second text, if there are two.
         label: column of the label.

@@ -1,32 +1,33 @@
 """The loop: fill the slots, run a block on the devices, look at the scores, settle, write rows, refill."""
 
+import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxft import methods, models, optim, pool, tasks
+from jaxft import methods, models, optim, tasks
 from jaxft.data import batch
-from jaxft.data.order import steps_per_epoch
 from jaxft.errors import BadInput
-from jaxft.pool import Pool
+from jaxft.pool import Pool, widest
+from jaxft.progress import Progress
 from jaxft.record import Record
 from jaxft.replica import Entry, Recipe, Shared
 from jaxft.scheduler import Scheduler
 from jaxft.stop import Status
 from jaxft.store import Ended, Store
 from jaxft.study import Study, TaskConfig
-from jaxft.trials import Seeds, Trial, expand, group, identify, shape
-from jaxft.types import Task
+from jaxft.trials import Length, Seeds, Trial, expand, identify, shape
+from jaxft.trials import group as alike
+from jaxft.types import Hyper, Method, Task
 
 
-class Block(NamedTuple):
-    """What the loop tells of a block."""
+class News(NamedTuple):
+    """What the loop tells after a block."""
 
     running: int
     """How many slots were training."""
@@ -41,12 +42,14 @@ class Group(NamedTuple):
     name: str
     """A hash of what they have in common; the key of the group's values in the run folder."""
     trials: list[Trial]
+    lengths: dict[str, Length]
+    """By trial."""
     recipe: Recipe
     shared: Shared
     task: Task
     precision: str
-    fixed: dict[str, object]
-    """What is decided when the study starts, since it is part of the numerics."""
+    decided: dict[str, object]
+    """What is part of the numerics and stays with the study."""
 
 
 def run(study: Study, *, progress=None) -> Path:
@@ -55,44 +58,45 @@ def run(study: Study, *, progress=None) -> Path:
     Raises:
         BadInput: something in the study, its files or its folder cannot be used.
     """
-    from jaxft.progress import Progress
-
     progress = progress or Progress.choose()
     trials = expand(study)
     path = folder(study)
     before = Store.peek(path) or {}
     groups = prepare(study, trials)
-    widths = [slots(study, members, before) for members in groups]
-    store = Store.open(path, study, {g.name: g.fixed for g in groups}, trials)
+    widths = [slots(study, group, before) for group in groups]
+    store = Store.open(path, study, {group.name: group.decided for group in groups}, trials)
     progress.start(len(trials), len(store.done))
-    for members, width in zip(groups, widths, strict=True):
-        missing = [t for t in members.trials if t.id not in store.done]
-        if not missing:
-            continue
-        training = pooled(members, width, devices(study))
-        store.resolve(members.name, {"slots": training.slots_per_device})
-        store.examples(members.task)
-        progress.compiled(training.compile_seconds)
-        for block in work(members, missing, training):
-            store.append(block.ended)
-            progress.block(block.running, block.ended, block.examples, block.seconds)
+    for group, width in zip(groups, widths, strict=True):
+        missing = [trial for trial in group.trials if trial.id not in store.done]
+        if missing:
+            _run_group(group, missing, pooled(group, width, devices(study)), store, progress)
     progress.finish(path)
     return path
 
 
-def work(members: Group, trials: Sequence[Trial], training: Pool) -> Iterator[Block]:
-    """Trains these trials in the pool's slots and yields after each block."""
-    scheduler = Scheduler(trials, training.slots)
-    recipe, task = members.recipe, members.task
+def _run_group(group: Group, trials: Sequence[Trial], pool: Pool, store: Store, progress) -> None:
+    """Of a pool that is gone, with its memory, when the next group's is made."""
+    store.resolve(group.name, {"slots": pool.slots_per_device})
+    store.examples(group.task)
+    progress.compiled(pool.compile_seconds)
+    for news in work(group, trials, pool):
+        store.append(news.ended)
+        progress.block(news.running, news.ended, news.examples, news.seconds)
+
+
+def work(group: Group, trials: Sequence[Trial], pool: Pool) -> Iterator[News]:
+    """Trains these trials in the pool's slots and tells after each block what came of it."""
+    scheduler = Scheduler(trials, pool.slots)
+    every = group.recipe.every
     records: dict[int, Record] = {}
     while scheduler.busy:
         began = time.monotonic()
         new = scheduler.fill()
-        training.fill({slot: entry(trial, task) for slot, trial in new.items()})
-        records |= {slot: _record(trial, slot, members) for slot, trial in new.items()}
+        pool.fill({slot: entry(trial, group) for slot, trial in new.items()})
+        records |= {slot: _record(trial, slot, group) for slot, trial in new.items()}
         # The last block of a queue is as long as its longest trial needs.
-        steps = min(recipe.every, max(record.left for record in records.values()))
-        report = training.run(steps)
+        steps = min(every, max(record.left for record in records.values()))
+        report = pool.run(steps)
         status = {slot: Status(report.status[slot]) for slot in records}
         for slot, record in records.items():
             record.observe(
@@ -101,12 +105,12 @@ def work(members: Group, trials: Sequence[Trial], training: Pool) -> Iterator[Bl
                 {name: x[slot] for name, x in report.logits.items()},
                 tried=status[slot].in_step,
             )
+        running, examples = len(records), sum(int(report.examples[slot]) for slot in records)
         ended = []
         for slot in scheduler.settle([slot for slot in records if status[slot].over]):
-            where = {"slots_per_device": training.slots_per_device, "device": training.device(slot)}
-            ended.append(records.pop(slot).ended(*status[slot].row, precision=members.precision, **where))
-        running = len(records) + len(ended)
-        yield Block(running, ended, int(report.examples.sum()), time.monotonic() - began)
+            where = {"slots_per_device": pool.slots_per_device, "device": pool.device(slot)}
+            ended.append(records.pop(slot).ended(*status[slot].row, precision=group.precision, **where))
+        yield News(running, ended, examples, time.monotonic() - began)
 
 
 def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
@@ -115,91 +119,92 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
     Raises:
         BadInput: a checkpoint or a data set cannot be used, or does not fit the study.
     """
-    checkpoints: dict[str, models.Checkpoint] = {}
-    loaded: dict[tuple, Task] = {}
+    checkpoint = cache(models.open)
+    weights = cache(lambda name, classes: models.build(checkpoint(name), classes))
+
+    @cache
+    def loaded(name: str, config: str) -> Task:
+        """A task, as the tokenizer of a model reads it; `config` is JSON, for a dataclass with a list has no hash."""
+        found = checkpoint(name)
+        return tasks.load(TaskConfig(**json.loads(config)), found.tokenizer, models.positions(found))
+
     groups = []
-    for alike in group(trials):
-        fixed = alike[0].fixed
-        name = fixed["model"]
-        checkpoint = checkpoints[name] = checkpoints.get(name) or models.open(name)
-        config = TaskConfig(**{k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")})
-        config = replace(config, n_train=None)
-        key = (name, repr(config))
-        if key not in loaded:
-            loaded[key] = tasks.load(config, checkpoint.tokenizer, models.positions(checkpoint))
-        task = loaded[key]
-        model, pretrained = models.build(checkpoint, len(task.labels))
+    for similar in alike(trials):
+        fixed = similar[0].fixed
+        config = {k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")} | {"n_train": None}
+        task = loaded(fixed["model"], json.dumps(config))
+        model, pretrained = weights(fixed["model"], len(task.labels))
+        method = methods.load(fixed["method"])
         by_every: dict[int, list[Trial]] = {}
-        for trial in alike:
+        for trial in similar:
             by_every.setdefault(interval(trial, task), []).append(trial)
         for every, members in by_every.items():
-            lengths = [length(trial, task) for trial in members]
+            lengths = {trial.id: length(trial, task, method) for trial in members}
             recipe = Recipe(
                 model=model,
-                method=methods.load(fixed["method"]),
+                method=method,
                 optimizer=partial(optim.make, fixed["train.optimizer"], fixed["train.clip_by"]),
                 schedule=fixed["train.schedule"],
                 batch=fixed["train.batch_size"],
-                width=batch.width([task.train, *task.evals.values()], config.max_length),
+                width=batch.width([task.train, *task.evals.values()], fixed["task.max_length"]),
                 every=every,
                 eval_batch=fixed["eval.batch_size"],
-                max_n_train=max(n for n, _ in lengths),
-                max_epochs=max(epochs for _, epochs in lengths),
+                steps=max(long.total for long in lengths.values()),
+                max_epochs=max(long.epochs for long in lengths.values()),
+                before=max(-long.begin(every) for long in lengths.values()),
             )
-            shared = Shared(pretrained, task.train, task.evals)
             decided = {
                 "width": recipe.width,
                 "every": every,
-                "model": checkpoint.fingerprint,
+                "model": checkpoint(fixed["model"]).fingerprint,
                 "task": task.fingerprint,
             }
-            label = identify(Seeds(0, 0, 0, 0, 0), {**shape(fixed), "every": every}, {})
-            groups.append(Group(label, members, recipe, shared, task, fixed["train.precision"], decided))
+            name = identify(Seeds(0, 0, 0, 0, 0), {**shape(fixed), "every": every}, {})
+            shared = Shared(pretrained, task.train, task.evals)
+            groups.append(Group(name, members, lengths, recipe, shared, task, fixed["train.precision"], decided))
     return groups
 
 
-def length(trial: Trial, task: Task) -> tuple[int, int]:
-    """The training examples and the epochs of a trial.
+def length(trial: Trial, task: Task, method: Callable[[Hyper], Method]) -> Length:
+    """How long a trial is.
 
     Raises:
         BadInput: more examples than there are, or a batch that is larger than they are.
     """
     there = len(task.train.labels)
     n_train = trial.fixed["task.n_train"] or there
-    batch = trial.fixed["train.batch_size"]
+    size = trial.fixed["train.batch_size"]
     if n_train > there:
         raise BadInput(f"task.n_train: {n_train}, but the training set of {task.name} has {there} examples")
-    if batch > n_train:
-        raise BadInput(f"train.batch_size: {batch}, but there are {n_train} training examples")
-    return n_train, trial.fixed["train.epochs"]
+    if size > n_train:
+        raise BadInput(f"train.batch_size: {size}, but there are {n_train} training examples")
+    per_epoch = -(-n_train // size)
+    return Length(n_train, trial.fixed["train.epochs"], per_epoch, method(trial.hp.__getitem__).lead(per_epoch))
 
 
 def interval(trial: Trial, task: Task) -> int:
     """The steps from one evaluation of a trial to its next."""
-    n_train, _ = length(trial, task)
-    per_epoch = steps_per_epoch(n_train, trial.fixed["train.batch_size"])
+    per_epoch = -(-(trial.fixed["task.n_train"] or len(task.train.labels)) // trial.fixed["train.batch_size"])
     return trial.fixed["eval.every"] or max(1, per_epoch // trial.fixed["eval.per_epoch"])
 
 
-def entry(trial: Trial, task: Task) -> Entry:
+def entry(trial: Trial, group: Group) -> Entry:
     """What fills a slot with this trial."""
-    n_train, epochs = length(trial, task)
     return Entry(
         seeds=Seeds(*(np.uint32(seed) for seed in trial.seeds)),
         hp={name: np.float32(value) for name, value in trial.hp.items()},
-        n_train=np.int32(n_train),
-        epochs=np.int32(epochs),
+        length=Length(*(np.int32(number) for number in group.lengths[trial.id])),
     )
 
 
-def pooled(members: Group, slots: int | str, devices: Sequence) -> Pool:
+def pooled(group: Group, slots: int | str, devices: Sequence) -> Pool:
     """The pool of a group, with as many slots per device as given, or as fit."""
 
     def make(count: int) -> Pool:
-        like = entry(members.trials[0], members.task)
-        return Pool(members.recipe, members.shared, like, devices=devices, slots=count, precision=members.precision)
+        like = entry(group.trials[0], group)
+        return Pool(group.recipe, group.shared, like, devices=devices, slots=count, precision=group.precision)
 
-    return pool.widest(make, devices) if slots == "auto" else make(int(slots))
+    return widest(make, devices) if slots == "auto" else make(int(slots))
 
 
 def folder(study: Study) -> Path:
@@ -207,13 +212,13 @@ def folder(study: Study) -> Path:
     return Path(study.out or f"runs/{study.name}")
 
 
-def slots(study: Study, members: Group, before: dict) -> int | str:
+def slots(study: Study, group: Group, before: dict) -> int | str:
     """Slots per device: as the run folder has them, else as the study says.
 
     Raises:
         BadInput: the two differ.
     """
-    kept = before.get(members.name, {}).get("slots", study.pool.slots)
+    kept = before.get(group.name, {}).get("slots", study.pool.slots)
     if study.pool.slots not in ("auto", kept):
         raise BadInput(
             f"pool.slots: {study.pool.slots}, but {folder(study)} was started with {kept}: "
@@ -235,10 +240,7 @@ def devices(study: Study) -> list:
     return there[:wanted]
 
 
-def _record(trial: Trial, slot: int, members: Group) -> Record:
-    task, recipe = members.task, members.recipe
-    n_train, epochs = length(trial, task)
-    per_epoch = steps_per_epoch(n_train, recipe.batch)
-    lead = recipe.method(trial.hp.__getitem__).lead(per_epoch)
+def _record(trial: Trial, slot: int, group: Group) -> Record:
+    task, long = group.task, group.lengths[trial.id]
     labels = {name: np.asarray(split.labels) for name, split in task.evals.items()}
-    return Record(trial, slot, task.metric, task.metrics, labels, per_epoch, per_epoch * epochs, n_train, step=-lead)
+    return Record(trial, slot, long, task.metric, task.metrics, labels, step=long.begin(group.recipe.every))

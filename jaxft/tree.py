@@ -1,6 +1,5 @@
-"""Flat parameter names: between `{"a/b": x}` and nested dicts, and selecting by name."""
+"""Flat parameter names: between `{"a/b": x}` and nested dicts."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,8 +25,3 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(part, {})
         place[leaf] = value
     return nested
-
-
-def select(flat: Mapping[str, Any], pattern: str) -> dict[str, Any]:
-    """The entries whose name matches the regular expression in full."""
-    return {name: value for name, value in flat.items() if re.fullmatch(pattern, name)}

@@ -37,6 +37,27 @@ class Trial(NamedTuple):
     """Every float, by its dotted name: {"train.lr": 2e-5, ...}; these may differ within one program."""
 
 
+class Length(NamedTuple):
+    """How long a trial is; each a number, or an array of one."""
+
+    n_train: Any
+    """Its training examples."""
+    epochs: Any
+    per_epoch: Any
+    """Steps of an epoch; the last may be a partial batch."""
+    lead: Any
+    """Gradient-only steps before step 0, which its method asks for."""
+
+    @property
+    def total(self) -> Any:
+        """Its steps, without the lead-in."""
+        return self.epochs * self.per_epoch
+
+    def begin(self, every: int) -> Any:
+        """The step that it starts at, for evaluations every so many steps: a lead-in fills whole intervals."""
+        return -(-(-self.lead // every) * every)
+
+
 def seeds(numbers: Numbers) -> list[int]:
     """The seeds that `3`, `"1..25"` or `[1, 5]` stand for.
 

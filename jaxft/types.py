@@ -70,8 +70,6 @@ class Model(NamedTuple):
     """Fresh values for every parameter, each from the key and its own name only."""
     apply: Callable[..., Out]
     """`(params, batch, key=None, rate=0., edit=same) -> Out`; dropout needs a key; its rate may be traced."""
-    positions: int
-    """The longest example that it can read, in tokens."""
     vocabulary: int
     """The number of rows of its embedding."""
 
@@ -133,10 +131,12 @@ class Method(NamedTuple):
     own: Callable[[Params, Params, Key[Array, ""]], Params] = lambda params, w0, key: params
     """What the replica trains: all, a subset, or added parameters."""
     view: Callable[[Params, Any, Ctx], Params] = lambda params, state, ctx: params
-    """What the model sees instead of `params`, merged over w0. `state` is that of `tx`."""
+    """What the model sees in training instead of `params`, merged over w0. `state` is that of `tx`. Evaluations see the
+    parameters themselves.
+    """
     loss: Callable[[Objective, Forward, Ctx], Objective] = lambda objective, forward, ctx: objective
     """What is minimised, from what would be: adds a term, perturbs a weight, runs the batch twice."""
     tx: Callable[[Tx], Tx] = lambda inner: inner
     """Wraps the optimiser."""
     lead: Callable[[int], int] = lambda steps_per_epoch: 0
-    """How many gradient-only steps come before step 0."""
+    """How many gradient-only steps come before step 0; called on the host, with the trial's own numbers."""

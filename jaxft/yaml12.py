@@ -119,5 +119,5 @@ def _guarded(source: str, read: Callable[[_Loader], Any], text: str) -> Any:
         raise BadInput(f"{source}, line {line}: not valid YAML: {error.reason}") from None
     except RecursionError:
         raise BadInput(f"{source}: nested too deeply") from None
-    except ValueError as error:  # an integer of thousands of digits
+    except (ValueError, KeyError) as error:  # an integer of thousands of digits, a wrong word under a tag
         raise BadInput(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None

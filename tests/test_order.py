@@ -8,14 +8,14 @@ from jaxft.data.order import plan
 from jaxft.trials import Seeds
 
 
-def rows(seeds=(0, 0, 0, 0, 0), n_train=10, epochs=3, examples=10, batch=4, max_epochs=3, lead=0, rows=9):
+def rows(seeds=(0, 0, 0, 0, 0), n_train=10, epochs=3, examples=10, batch=4, max_epochs=3, lead=0, before=0, rows=9):
     """The plan as numpy."""
     jitted = jax.jit(
-        lambda s, n, e: plan(
-            Seeds(*s), n, e, examples=examples, batch=batch, max_epochs=max_epochs, lead=lead, rows=rows
+        lambda s, n, e, k: plan(
+            Seeds(*s), n, e, k, examples=examples, batch=batch, max_epochs=max_epochs, before=before, rows=rows
         )
     )
-    return np.asarray(jitted(tuple(np.uint32(s) for s in seeds), np.int32(n_train), np.int32(epochs)))
+    return np.asarray(jitted(tuple(np.uint32(s) for s in seeds), np.int32(n_train), np.int32(epochs), np.int32(lead)))
 
 
 def test_every_epoch_is_a_permutation_with_a_partial_last_batch():
@@ -54,10 +54,11 @@ def test_subsets_of_one_data_seed_are_nested_and_another_seed_draws_another():
 
 @pytest.mark.parametrize("n_train", [10, 6])
 def test_a_lead_in_has_an_order_of_its_own_and_moves_no_step(n_train):
-    led = rows(lead=3, rows=12, n_train=n_train)
-    assert np.array_equal(led[3:], rows(n_train=n_train))
-    # The lead-in of a trial with fewer steps an epoch lies right before its step 0.
     per_epoch = -(-n_train // 4)
-    before = led[3 - per_epoch : 3].ravel()
-    assert sorted(before[before >= 0]) == sorted(set(led[3:].ravel()) - {-1})
-    assert not np.array_equal(before, led[3 : 3 + per_epoch].ravel())
+    led = rows(lead=per_epoch, before=5, rows=14, n_train=n_train)
+    assert np.array_equal(led[5:], rows(n_train=n_train))
+    # It lies right before step 0; what is left of the rows before reads nothing.
+    before = led[5 - per_epoch : 5].ravel()
+    assert (led[: 5 - per_epoch] == -1).all()
+    assert sorted(before[before >= 0]) == sorted(set(led[5:].ravel()) - {-1})
+    assert not np.array_equal(before, led[5 : 5 + per_epoch].ravel())

@@ -27,7 +27,7 @@ def tensors(params, folder) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("clip_by", ["global", "tensor"])
 def test_ten_steps_equal_a_torch_loop(tmp_path, clip_by):
     model, pretrained = toys.bert()
-    recipe = toys.recipe(model, every=STEPS, max_n_train=18, max_epochs=2)
+    recipe = toys.recipe(model, every=STEPS, steps=STEPS, max_epochs=2)
     recipe = recipe._replace(optimizer=partial(optim.make, "adamw", clip_by))
     shared = toys.shared(pretrained=pretrained)
     trial = toys.entry(4, 9, **LENGTH, **{"train.lr": 1e-4, "train.clip": 0.5})

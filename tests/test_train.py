@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -65,6 +66,21 @@ def rows(folder) -> pd.DataFrame:
     return store.load(folder).trials.sort_values("trial", ignore_index=True)
 
 
+def same_bits(one, other) -> None:
+    """Two run folders hold the same trials, curves, losses and predictions, bit for bit."""
+    pd.testing.assert_frame_equal(rows(one).drop(columns=MOVING), rows(other).drop(columns=MOVING), check_exact=True)
+    a, b = store.load(one), store.load(other)
+    for part, keys in (
+        ("evals", ["trial", "step", "split"]),
+        ("losses", ["trial"]),
+        ("predictions", ["trial", "split", "at"]),
+    ):
+        x, y = (getattr(run, part).sort_values(keys, ignore_index=True) for run in (a, b))
+        for column in x:
+            bits = [[np.asarray(v).tobytes() if v is not None else None for v in f[column]] for f in (x, y)]
+            assert bits[0] == bits[1], (part, column)
+
+
 @pytest.fixture(scope="module")
 def whole(base, tmp_path_factory):
     """The study run from beginning to end."""
@@ -108,13 +124,7 @@ def test_an_interrupted_study_goes_on_to_the_same_rows(base, whole, tmp_path):
     again = Quiet()
     train.run(settings, progress=again)
     assert len(again.ended) == 6 - len(before), "a finished trial was run again"
-    pd.testing.assert_frame_equal(
-        rows(tmp_path / "run").drop(columns=MOVING), rows(whole).drop(columns=MOVING), check_exact=True
-    )
-    ours, theirs = (
-        f.predictions.sort_values(["trial", "split", "at"]) for f in map(store.load, (tmp_path / "run", whole))
-    )
-    assert all(a.tobytes() == b.tobytes() for a, b in zip(ours["logits"], theirs["logits"], strict=True))
+    same_bits(tmp_path / "run", whole)
     nothing = Quiet()
     train.run(settings, progress=nothing)
     assert nothing.blocks == 0
@@ -125,9 +135,7 @@ def test_added_seeds_add_only_their_trials_and_change_no_other(base, whole, tmp_
     added = Quiet()
     train.run(study(base, tmp_path), progress=added)
     assert {end.trial.seeds.order for end in added.ended} == {1}
-    pd.testing.assert_frame_equal(
-        rows(tmp_path / "run").drop(columns=MOVING), rows(whole).drop(columns=MOVING), check_exact=True
-    )
+    same_bits(tmp_path / "run", whole)
 
 
 def test_a_sweep_runs_in_one_pool_with_trials_of_unequal_length(base, tmp_path):
@@ -145,7 +153,26 @@ def test_a_sweep_runs_in_one_pool_with_trials_of_unequal_length(base, tmp_path):
     calm = run[~wild]
     assert sorted(zip(calm["n_train"], calm["steps"], strict=True)) == sorted(2 * [(8, 4), (8, 6), (20, 10), (20, 15)])
     seen = sum(end.n_train * end.trial.fixed["train.epochs"] for end in watched.ended if end.status == "completed")
-    assert watched.examples >= seen
+    tried = sum(4 * len(end.losses) for end in watched.ended if end.status == "diverged")
+    assert watched.examples == seen + tried  # 20 and 8 are whole batches of 4
+
+
+def test_a_group_leaves_no_memory_to_the_next(base, tmp_path, monkeypatch):
+    """Two batch sizes, two programs: the pool of the first is gone when that of the second is made."""
+    alive, made = weakref.WeakSet(), []
+
+    def watched(*args):
+        made.append(len(alive))
+        pool_ = pooled(*args)
+        alive.add(pool_)
+        return pool_
+
+    pooled = train.pooled
+    monkeypatch.setattr(train, "pooled", watched)
+    sweep = {"train.batch_size": [4, 5]}
+    train.run(study(base, tmp_path, seeds={"init": 1, "order": 1}, sweep=sweep), progress=Quiet())
+    assert made == [0, 0]
+    assert len(store.load(tmp_path / "run").resolved) == 2
 
 
 def test_collapse_rules_stop_a_trial_and_say_so(base, tmp_path):
@@ -190,7 +217,7 @@ def test_bad_input_is_one_line_that_names_what_was_found_and_accepted(base, tmp_
 def test_a_width_that_does_not_fit_says_what_would(base, tmp_path, monkeypatch):
     (fits,) = forecast.plan(study(base, tmp_path))
     bound = fits.memory.shared + int(3.5 * fits.memory.per_replica)
-    monkeypatch.setattr(pool, "limit", lambda device: bound)
+    monkeypatch.setattr(pool, "limit", lambda devices: bound)
     with pytest.raises(BadInput, match=r"pool.slots: 6 replicas .* pool.slots: [23] would fit"):
         train.run(study(base, tmp_path, pool={"slots": 6}), progress=Quiet())
     (auto,) = forecast.plan(study(base, tmp_path, pool={"slots": "auto"}))

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from jaxft import keys, models, optim
 from jaxft.models import checkpoint as files
 from jaxft.replica import Entry, Recipe, Shared
-from jaxft.trials import Seeds
+from jaxft.trials import Length, Seeds
 from jaxft.types import Method, Model, Out, Split, same
 
 HP = {
@@ -70,7 +70,7 @@ def bag(vocabulary: int = 30, width: int = 6, classes: int = 2) -> Model:
             y = jnp.where(jax.random.bernoulli(key, 1.0 - rate, y.shape), y / (1.0 - rate), 0.0)
         return Out(y @ params["classifier/kernel"], (x, y))
 
-    return Model(init, apply, positions=64, vocabulary=vocabulary)
+    return Model(init, apply, vocabulary=vocabulary)
 
 
 BERT = {
@@ -99,7 +99,7 @@ def recipe(model: Model | None = None, method=lambda hyper: Method(), **changes)
         "width": 8,
         "every": 5,
         "eval_batch": 8,
-        "max_n_train": 20,
+        "steps": 20,
         "max_epochs": 4,
     } | changes
     return Recipe(model or bag(), method, partial(optim.make, "adamw", "global"), "linear", **sizes)
@@ -110,14 +110,13 @@ def shared(n: int = 20, dev: int = 13, pretrained=None) -> Shared:
     return Shared(pretrained or {}, split(n, 0), {"dev": split(dev, 1)})
 
 
-def entry(init: int = 0, order: int = 0, n_train: int = 20, epochs: int = 4, **hp) -> Entry:
+def entry(init: int = 0, order: int = 0, n_train: int = 20, epochs: int = 4, lead: int = 0, **hp) -> Entry:
     """A trial of 20 steps; `**{"train.lr": ...}` sets a number."""
-    numbers = HP | hp
+    length = Length(n_train, epochs, -(-n_train // 4), lead)
     return Entry(
         Seeds(*(np.uint32(s) for s in (init, order, order, order, 0))),
-        {name: np.float32(value) for name, value in numbers.items()},
-        np.int32(n_train),
-        np.int32(epochs),
+        {name: np.float32(value) for name, value in (HP | hp).items()},
+        Length(*(np.int32(number) for number in length)),
     )
 
 

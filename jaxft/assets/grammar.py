@@ -68,7 +68,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "transfer": ("one gave other the thing", "one gave the thing to other", "other got the thing from one"),
 }
 LEADS = {"quality": "verb", "trait": "quality"}  # the role whose sign decides the sign of this one
-POLAR = tuple(kind for kind, ways in KINDS.items() if "quality" in ways[0])
+POLAR = ("cause", "both", "state", "degree")  # in these, like goes with like
 ADJECTIVE = 0.4  # share of beings with a quality of their own
 
 
@@ -103,8 +103,9 @@ def meaning(rng: Random, kinds: tuple[str, ...] = tuple(KINDS)) -> Meaning:
             like = rng.randrange(len(WORDS["quality"])) if rng.random() < ADJECTIVE else None
             roles[role] = Being(who.pop(), like)
         elif LEADS.get(role) in roles:
-            sign = roles[LEADS[role]] % 2 ^ (kind in ("despite", "yet"))
-            roles[role] = rng.randrange(concepts // 2) * 2 + sign
+            lead = roles[LEADS[role]]
+            assert isinstance(lead, int)
+            roles[role] = rng.randrange(concepts // 2) * 2 + (lead % 2 ^ (kind in ("despite", "yet")))
         else:
             roles[role] = rng.randrange(concepts)
     return Meaning(kind, roles)

@@ -1,7 +1,7 @@
 """Makes the embedded encoder: `python -m jaxft.assets.pretrain --out DIR`, some minutes on two cores.
 
-A BERT of 4 layers and width 64 learns to fill in masked words (Devlin et al. 2019, section 3.1) in pairs of sentences
-of `grammar` that say the same, and in single sentences. There is no second objective: the pooler is not pretrained and not saved.
+A BERT of 4 layers and width 64 learns to fill in masked words (Devlin et al. 2019, section 3.1), in pairs of sentences
+of `grammar` that say the same and in single ones. There is no second objective; the pooler is fresh in every trial.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SIZE, HELD_OUT = 60_000, 1_000
 STEPS, BATCH, PEAK, WARMUP = 4_000, 64, 2e-3, 0.05
 MASKED = 0.15
 REPORT = 250
-CONSTANTS = {"train.b1": 0.9, "train.b2": 0.999, "train.eps": 1e-6, "train.weight_decay": 0.01, "train.clip": 1.0}
+CONSTANTS = {"train.b1": 0.9, "train.b2": 0.999, "train.eps": 1e-6, "train.weight_decay": 0.1, "train.clip": 1.0}
 
 
 def vocabulary() -> list[str]:
@@ -93,7 +93,7 @@ def mask(key: Key[Array, ""], batch: Batch) -> tuple[Batch, Bool[Array, "rows T"
 
 
 def loss(
-    model: Model, params: Params, bias: Float[Array, "V"], batch: Batch, key: Key[Array, ""]
+    model: Model, params: Params, bias: Float[Array, " V"], batch: Batch, key: Key[Array, ""]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy and accuracy over the hidden words; the embedding is also the output layer."""
     seen, hidden = mask(key, batch)
@@ -105,14 +105,14 @@ def loss(
 
 
 def held_out(
-    model: Model, params: Params, bias: Float[Array, "V"], split: Split
+    model: Model, params: Params, bias: Float[Array, " V"], split: Split
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """`loss` on all of a split, with the same words hidden each time."""
     batch = gather(split, jnp.arange(split.labels.shape[0]), width([split], 128))
     return loss(model, params, bias, batch, jax.random.key(0, impl=keys.IMPL))
 
 
-def train(steps: int, say=print) -> tuple[Params, Float[Array, "V"]]:
+def train(steps: int, say=print) -> tuple[Params, Float[Array, " V"]]:
     """The encoder's parameters without pooler and head, and the output bias, after so many steps."""
     parts, dev = read(SIZE, seed=1), read(HELD_OUT, seed=2)
     widths = [width(splits, 128) for splits in zip(parts, dev, strict=True)]

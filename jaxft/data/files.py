@@ -57,6 +57,9 @@ def _decode(file: Path) -> str:
         data = file.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
+    if b"\0" in data:  # UTF-16 as a rule, whose ASCII part would pass for UTF-8
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise BadInput(f"{file}, line {line}: a null byte; a text in UTF-8 is expected")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -1,5 +1,6 @@
 """Tables out of the `datasets` library: from the hub, or from a folder that it saved."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from jaxft.errors import BadInput
 
 def is_saved(folder: Path) -> bool:
     """Whether `DatasetDict.save_to_disk` made this folder."""
-    return (folder / "dataset_dict.json").is_file()
+    return os.path.isfile(folder / "dataset_dict.json")
 
 
 def saved(folder: Path, splits: Mapping[str, str]) -> dict[str, Table]:

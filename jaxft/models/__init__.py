@@ -100,16 +100,15 @@ def assemble(config: family.Config, classes: int) -> Model:
     return Model(
         init=lambda key: layers.fresh(key, shapes, sizes.std),
         apply=apply,
-        positions=kind.positions(config),
         vocabulary=sizes.vocabulary,
     )
 
 
 def _folder(name: str) -> Path:
     folder = EMBEDDED if name == "embedded" else Path(os.path.expanduser(name))
-    if name and folder.is_dir():
+    if name and os.path.isdir(folder):  # unlike pathlib's, False for a name that no file can have
         return folder
-    if name == "embedded" or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
+    if name == "embedded" or os.path.exists(folder) or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
         raise BadInput(f"model: {name}: no such folder; a folder, a hub name and `embedded` are accepted")
     # Imported here: slow, and not needed for a folder.
     from huggingface_hub import snapshot_download

@@ -52,13 +52,13 @@ def sizes(config: Mapping[str, Any]) -> Sizes:
 
     def size(key: str) -> int:
         value = config.get(key)
-        if type(value) is not int or value < 1:
+        if type(value) is not int or not 1 <= value < 2**31:
             raise BadInput(f"config.json: {key}: found {value!r}, a positive integer is accepted")
         return value
 
     def number(key: str, default: float) -> float:
         value = config.get(key, default)
-        if type(value) not in (int, float) or not 0 <= value < math.inf:
+        if type(value) not in (int, float) or not 0 <= value < 2**127:
             raise BadInput(f"config.json: {key}: found {value!r}, a number from 0 is accepted")
         return float(value)
 
@@ -115,7 +115,7 @@ def dropout(key: Key[Array, ""] | None, rate: Float[Array, ""] | float, name: st
         return x
     words = jax.random.bits(keys.named(key, name), (-(-x.size // 2),), jnp.uint32)
     bits = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
-    dropped = jnp.round(jnp.asarray(rate, jnp.float32) * 65536)
+    dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 65536), 65535)
     scale = 65536 / (65536 - dropped)
     return jnp.where(bits.astype(jnp.int32) >= dropped.astype(jnp.int32), x * scale, 0.0)
 

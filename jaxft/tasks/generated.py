@@ -2,8 +2,8 @@
 
 "the sad king is less cruel than the dog" is good, "the honest thief is not polite" is bad. What surrounds the
 predicate says nothing about the label. "not" and "less" turn it around in `TURNED` of the sentences, so that reading
-single words is right in 1 - TURNED of them. Each quality has two words: the training set says it by the first and the
-dev set by the second, so that a score tells what carries over to words that only the pretraining has seen.
+single words is right in 1 - TURNED of them. Each quality has two words: the training set says it by the first, the dev
+set by either, so that half of a score is about words of which only the pretraining has told anything.
 """
 
 from random import Random
@@ -17,7 +17,7 @@ WAYS = {
     "state": ("one is {}", "one is not {}"),
     "degree": ("one is more {} than other", "one is less {} than other"),
 }
-TURNED = 0.3
+TURNED = 0.2
 SIZES = {"train": 800, "dev": 256}
 
 
@@ -25,10 +25,11 @@ def read(config: TaskConfig) -> Source:
     """The splits, each half good and half bad, without a sentence twice."""
     rng = Random(0)
     splits = {}
-    for word, (split, size) in enumerate(SIZES.items()):
+    for split, size in SIZES.items():
         texts = {}
         while len(texts) < size:
             label = len(texts) % 2
+            word = 0 if split == "train" else rng.randrange(2)
             texts.setdefault((write(label, word, rng), None), label)
         splits[split] = Raw(list(texts), list(texts.values()))
     return Source(splits, LABELS, "accuracy")

@@ -1,5 +1,6 @@
 """What a task's file gives: texts and labels, before any tokenizer; and how files become that."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,13 +42,13 @@ class Columns(NamedTuple):
 def paths(config: TaskConfig) -> dict[str, Path]:
     """The files of the splits, each there. Raises BadInput for a missing folder or file."""
     folder = Path(config.path or ".").expanduser()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike pathlib's, False for a name that no file can have
         raise BadInput(f"task.path: no folder {folder}")
     names = {"train": config.train, "dev": config.dev, "test": config.test}
     found = {split: folder / Path(name).expanduser() for split, name in names.items() if name is not None}
     for split, file in found.items():
-        if not file.is_file():
-            beside = sorted(p.name for p in file.parent.iterdir()) if file.parent.is_dir() else []
+        if not os.path.isfile(file):
+            beside = sorted(os.listdir(file.parent)) if os.path.isdir(file.parent) else []
             shown = ", ".join(beside[:10]) or "nothing"
             raise BadInput(f"task.{split}: no file {file}; its folder has {shown}")
     return found
