@@ -76,10 +76,10 @@ def _command(words: list[str]) -> int:
 def _work(command: str, words: list[str]) -> int:
     if not words or words[0].startswith("-"):
         raise BadInput(f"{command}: expected a study, such as jaxft {command} STUDY.yaml")
-    study = config.load(words[0], words[1:])
-    trials.expand(study)  # what is wrong with seeds, sweep or method shows before jax takes its time to load
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
+        study = config.load(words[0], words[1:])
+        trials.expand(study)  # what is wrong with seeds, sweep or method shows before jax takes its time to load
         devices(study)
         if command == "plan":
             from jaxft.forecast import describe, plan

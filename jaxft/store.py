@@ -84,7 +84,8 @@ class Store:
         self.resolved = resolved
         self.done = Store.finished(folder)
         self._hp = hp
-        self._next = max((int(path.stem) for path in shards.files(folder / "trials")), default=-1) + 1
+        flushes = [path.stem for path in shards.files(folder / "trials")]
+        self._next = max((int(name) for name in flushes if name.isdecimal()), default=-1) + 1
 
     @classmethod
     def open(cls, folder: Path, study: Study, resolved: dict[str, Any], trials: list[Trial]) -> "Store":
@@ -133,10 +134,10 @@ class Store:
         path = Path(folder) / RESOLVED
         try:
             resolved = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, KeyError, RecursionError, yaml.YAMLError) as error:  # PyYAML has all of these
             raise BadInput(f"{path}: cannot be read ({shards.line(error)}); give another `out`") from None
-        if not isinstance(resolved, dict):
-            raise BadInput(f"{path}: expected a mapping, found {resolved!r}; give another `out`")
+        if not isinstance(resolved, dict) or not all(isinstance(value, dict) for value in resolved.values()):
+            raise BadInput(f"{path}: expected a mapping of mappings, found {resolved!r}; give another `out`")
         return resolved
 
     @staticmethod
@@ -213,7 +214,7 @@ def _tidy(folder: Path) -> None:
         shards.remove_unfinished(folder / kind)
     whole = {path.name for path in shards.files(folder / "trials")}
     for path in (path for kind in DATA_SETS for path in shards.files(folder / kind)):
-        if path.name not in whole:
+        if path.name not in whole and path.stem.isdecimal():  # others are not ours
             path.unlink()
 
 
@@ -266,5 +267,6 @@ def _refuse_others(folder: Path) -> None:
     if folder.is_dir() and not (folder / STUDY).is_file():
         other = sorted({path.name for path in folder.iterdir()} - {RESOLVED, *DATA_SETS, "examples"})
         other = [name for name in other if not name.startswith(".")]
+        other += [f"trials/{path.name}" for path in shards.files(folder / "trials")]
         if other:
             raise BadInput(f"{folder}: not a run folder: it holds {other[0]} and no {STUDY}; give another `out`")

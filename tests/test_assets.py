@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from jaxft import models, tasks
-from jaxft.assets import ENCODER, grammar, pretrain
+from jaxft.assets import ENCODER, pretrain
 from jaxft.config import TaskConfig
-from jaxft.tasks import generated
+from jaxft.tasks import generated, grammar
 
 TEXT = ("tokenizer.json", "tokenizer_config.json", "config.json")
 

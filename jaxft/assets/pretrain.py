@@ -18,10 +18,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from jaxft import keys, models, optim
-from jaxft.assets import grammar
 from jaxft.data.batch import gather, width
 from jaxft.data.tokenise import tokenise
 from jaxft.models import checkpoint
+from jaxft.tasks import grammar
 from jaxft.types import Batch, Ctx, Model, Params, Split, Tx
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

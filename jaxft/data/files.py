@@ -57,14 +57,15 @@ def _decode(file: Path) -> str:
         data = file.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
-    if b"\0" in data:  # UTF-16 as a rule, whose ASCII part would pass for UTF-8
-        line = data.count(b"\n", 0, data.index(b"\0")) + 1
-        raise BadInput(f"{file}, line {line}: a null byte; a text in UTF-8 is expected")
     try:
-        return data.decode()
+        text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise BadInput(f"{file}, line {line}: not valid UTF-8 (byte 0x{data[error.start]:02x})") from None
+    if "\0" in text:  # UTF-16 as a rule, of which ASCII passes for UTF-8
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise BadInput(f"{file}, line {line}: a null byte; expected a text in UTF-8")
+    return text
 
 
 def _lines(text: str) -> list[str]:

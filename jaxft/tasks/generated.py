@@ -8,8 +8,8 @@ set by either, so that half of a score is about words of which only the pretrain
 
 from random import Random
 
-from jaxft.assets import grammar
 from jaxft.config import TaskConfig
+from jaxft.tasks import grammar
 from jaxft.tasks.source import Raw, Source
 
 LABELS = ("bad", "good")
@@ -22,16 +22,20 @@ SIZES = {"train": 800, "dev": 256}
 
 
 def read(config: TaskConfig) -> Source:
-    """The splits, each half good and half bad, without a sentence twice."""
+    """The splits, each half good and half bad; no sentence comes twice."""
     rng = Random(0)
-    splits = {}
+    splits: dict[str, Raw] = {}
+    seen: set[str] = set()
     for split, size in SIZES.items():
-        texts = {}
-        while len(texts) < size:
-            label = len(texts) % 2
-            word = 0 if split == "train" else rng.randrange(2)
-            texts.setdefault((write(label, word, rng), None), label)
-        splits[split] = Raw(list(texts), list(texts.values()))
+        raw = Raw([], [])
+        while len(raw.texts) < size:
+            label = len(raw.texts) % 2
+            sentence = write(label, 0 if split == "train" else rng.randrange(2), rng)
+            if sentence not in seen:
+                seen.add(sentence)
+                raw.texts.append((sentence, None))
+                raw.labels.append(label)
+        splits[split] = raw
     return Source(splits, LABELS, "accuracy")
 
 
