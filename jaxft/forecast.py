@@ -43,7 +43,7 @@ def plan(study: Study) -> list[GroupPlan]:
     """
     trials = expand(study)
     folder = train.folder(study)
-    before = Store.peek(folder) or {}
+    before = Store.decided(folder)
     done = Store.finished(folder)
     return [_forecast(study, group, before, done) for group in train.prepare(study, trials)]
 

@@ -98,7 +98,7 @@ class Store:
             trials: all trials of the study.
 
         Raises:
-            BadInput: the folder cannot be written, is in use, is no run folder, or has another study.
+            BadInput: the folder cannot be written, is in use, is no run folder, or holds trials of another study.
         """
         folder = Path(folder)
         with shards.writing(folder):
@@ -106,10 +106,9 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             lock = shards.lock(folder)
             try:
-                before = cls.peek(folder)
-                if before is not None:
+                if cls.finished(folder):
                     _refuse_differences(folder, study, trials)
-                    resolved = _merged(before, resolved, folder)
+                    resolved = _merged(cls.decided(folder), resolved, folder)
                 _tidy(folder)
                 hp = rows.varying(trials)
                 _add_columns(folder, hp, trials)
@@ -139,6 +138,16 @@ class Store:
         if not isinstance(resolved, dict) or not all(isinstance(value, dict) for value in resolved.values()):
             raise BadInput(f"{path}: expected a mapping of mappings, found {resolved!r}; give another `out`")
         return resolved
+
+    @staticmethod
+    def decided(folder: Path) -> dict[str, Any]:
+        """What was decided for the study of a folder and binds it: nothing, as long as no trial is finished.
+
+        Raises:
+            BadInput: it cannot be read.
+        """
+        before = Store.peek(folder)
+        return before if before and Store.finished(folder) else {}
 
     @staticmethod
     def finished(folder: Path) -> set[str]:

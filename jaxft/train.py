@@ -40,7 +40,7 @@ class Group(NamedTuple):
     """Trials that share one program, and what it is made of."""
 
     name: str
-    """A hash of what they have in common; the key of the group's values in the run folder."""
+    """A hash of the settings that they have in common; the key of what is decided for them in the run folder."""
     trials: list[Trial]
     lengths: dict[str, Length]
     """By trial."""
@@ -61,22 +61,22 @@ def run(study: Study, *, progress=None) -> Path:
     progress = progress or Progress.choose()
     trials = expand(study)
     path = folder(study)
-    before = Store.peek(path) or {}
+    there = devices(study)
     groups = prepare(study, trials)
-    widths = [slots(study, group, before) for group in groups]
+    widths = [slots(study, group, Store.decided(path)) for group in groups]
     store = Store.open(path, study, {group.name: group.decided for group in groups}, trials)
     progress.start(len(trials), len(store.done))
     for group, width in zip(groups, widths, strict=True):
         missing = [trial for trial in group.trials if trial.id not in store.done]
         if missing:
-            _run_group(group, missing, pooled(group, width, devices(study)), store, progress)
+            _run_group(group, missing, pooled(group, width, there), store, progress)
     progress.finish(path)
     return path
 
 
 def _run_group(group: Group, trials: Sequence[Trial], pool: Pool, store: Store, progress) -> None:
     """Of a pool that is gone, with its memory, when the next group's is made."""
-    store.resolve(group.name, {"slots": pool.slots_per_device})
+    store.resolve(group.name, {"slots": {group.recipe.every: pool.slots_per_device}})
     store.examples(group.task)
     progress.compiled(pool.compile_seconds)
     for news in work(group, trials, pool):
@@ -155,11 +155,11 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
             )
             decided = {
                 "width": recipe.width,
-                "every": every,
                 "model": checkpoint(fixed["model"]).fingerprint,
                 "task": task.fingerprint,
             }
-            name = identify(Seeds(0, 0, 0, 0, 0), {**shape(fixed), "every": every}, {})
+            # Of the settings alone: other data under the same name must meet its fingerprint.
+            name = identify(Seeds(0, 0, 0, 0, 0), shape(fixed), {})
             shared = Shared(pretrained, task.train, task.evals)
             groups.append(Group(name, members, lengths, recipe, shared, task, fixed["train.precision"], decided))
     return groups
@@ -218,7 +218,9 @@ def slots(study: Study, group: Group, before: dict) -> int | str:
     Raises:
         BadInput: the two differ.
     """
-    kept = before.get(group.name, {}).get("slots", study.pool.slots)
+    kept = before.get(group.name, {}).get("slots", {}).get(group.recipe.every, study.pool.slots)
+    if kept != "auto" and (type(kept) is not int or kept < 1):
+        raise BadInput(f"{folder(study)}/resolved.yaml: slots: expected an integer of at least 1, found {kept!r}")
     if study.pool.slots not in ("auto", kept):
         raise BadInput(
             f"pool.slots: {study.pool.slots}, but {folder(study)} was started with {kept}: "

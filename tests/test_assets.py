@@ -11,6 +11,7 @@ import pytest
 from jaxft import models, tasks
 from jaxft.assets import ENCODER, pretrain
 from jaxft.config import TaskConfig
+from jaxft.errors import BadInput
 from jaxft.tasks import generated, grammar
 
 TEXT = ("tokenizer.json", "tokenizer_config.json", "config.json")
@@ -101,3 +102,9 @@ def test_script_runs_and_rebuilds_what_is_not_trained(tmp_path, monkeypatch, cap
     ours, built = models.build(models.open("embedded"), 2)[1], models.build(models.open(str(tmp_path)), 2)[1]
     assert {name: value.shape for name, value in ours.items()} == {n: v.shape for n, v in built.items()}
     assert any((ours[name] != built[name]).any() for name in ours)
+
+
+def test_keys_about_files_are_refused():
+    for key, value in {"path": "data", "text": "body", "test": "test.tsv", "labels": ["a", "b"]}.items():
+        with pytest.raises(BadInput, match=f"task.{key}: the generated task has no files"):
+            generated.read(TaskConfig(**{key: value}))

@@ -400,6 +400,13 @@ def shards(folder: Path) -> dict[str, bytes]:
     return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in paths}
 
 
+def test_data_of_another_size_are_other_data(finished, tmp_path, monkeypatch, capsys):
+    folder = Path(shutil.copytree(finished, tmp_path / "here"))
+    monkeypatch.chdir(folder)
+    put(folder / TRAIN, more(b"w1 w2\tlow\n"))
+    assert "stays with the study" in refused(capsys)
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_finished_trials_survive_a_mistake(finished, tmp_path, monkeypatch, capsys, name):
     folder = Path(shutil.copytree(finished, tmp_path / "here"))

@@ -165,6 +165,9 @@ def test_resolved_values_stay(tmp_path):
     store.resolve("a1", {"slots": 4})
     kept = {"a1": {"width": 48, "model": "f00d", "slots": 4}}
     assert Store.peek(place) == kept == store.resolved
+    assert Store.decided(place) == {}, "nothing binds before a trial is finished"
+    store.append([endings.ended(trials[0])])
+    assert Store.decided(place) == kept
     store = Store.open(place, study(), {"a1": {"width": 48}, "b2": {"width": 40}}, trials)
     assert store.resolved == kept | {"b2": {"width": 40}} == Store.peek(place)
     with pytest.raises(BadInput, match=r"resolved.yaml: a1.slots is 4 there, but 8 now"):
@@ -172,6 +175,15 @@ def test_resolved_values_stay(tmp_path):
     with pytest.raises(BadInput, match=r"a1.model is 'f00d' there, but 'beef' now"):
         Store.open(place, study(), {"a1": {"model": "beef"}}, trials)
     assert yaml.safe_load((place / "resolved.yaml").read_text()) == store.resolved
+
+
+def test_a_study_of_which_no_trial_is_finished_may_be_changed(tmp_path):
+    Store.open(tmp_path / "run", study(), {"a1": {"width": 48}}, expand(study()))
+    other = study(**{"train.lr": 1e-3, "seeds.init": "7..8"})
+    store = Store.open(tmp_path / "run", other, {"a1": {"width": 40}}, expand(other))
+    assert store.resolved == {"a1": {"width": 40}}
+    store.append([endings.ended(trial) for trial in expand(other)])
+    assert set(load(tmp_path / "run").trials["init_seed"]) == {7, 8}
 
 
 def test_versions_name_what_computes():

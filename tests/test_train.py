@@ -157,6 +157,20 @@ def test_a_sweep_runs_in_one_pool_with_trials_of_unequal_length(base, tmp_path):
     assert watched.examples == seen + tried  # 20 and 8 are whole batches of 4
 
 
+def test_sizes_evaluated_per_epoch_have_pools_of_their_own(base, tmp_path):
+    """Their intervals differ, so their blocks do; one fingerprint of the data binds them all the same."""
+    sweep = {"task.n_train": [8, None]}
+    settings = study(base, tmp_path, seeds={"init": 1, "order": 1}, sweep=sweep)
+    train.run(settings, progress=Quiet())
+    (decided,) = store.load(tmp_path / "run").resolved.values()
+    assert decided["slots"] == {1: 2, 2: 2}
+    steps = store.load(tmp_path / "run").evals.groupby("trial")["step"].apply(list)
+    assert sorted(steps) == [[1, 2, 3, 4], [2, 4, 6, 8, 10]]
+    again = Quiet()
+    train.run(settings, progress=again)
+    assert again.blocks == 0
+
+
 def test_a_group_leaves_no_memory_to_the_next(base, tmp_path, monkeypatch):
     """Two batch sizes, two programs: the pool of the first is gone when that of the second is made."""
     alive, made = weakref.WeakSet(), []

@@ -9,6 +9,7 @@ set by either, so that half of a score is about words of which only the pretrain
 from random import Random
 
 from jaxft.config import TaskConfig
+from jaxft.errors import BadInput
 from jaxft.tasks import grammar
 from jaxft.tasks.source import Raw, Source
 
@@ -22,7 +23,15 @@ SIZES = {"train": 800, "dev": 256}
 
 
 def read(config: TaskConfig) -> Source:
-    """The splits, each half good and half bad; no sentence comes twice."""
+    """The splits, each half good and half bad; no sentence comes twice.
+
+    Raises:
+        BadInput: a key is set that is about files.
+    """
+    usual = TaskConfig()
+    for key in ("path", "train", "dev", "test", "text", "text_pair", "label", "labels"):
+        if getattr(config, key) != getattr(usual, key):
+            raise BadInput(f"task.{key}: the generated task has no files; this key is for others")
     rng = Random(0)
     splits: dict[str, Raw] = {}
     seen: set[str] = set()
