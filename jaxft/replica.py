@@ -191,7 +191,8 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
         replica, loss, count = train_step(recipe, shared, w0, replica)
         return replica, losses.at[i].set(loss), examples + count
 
-    losses = jnp.full((recipe.every,), jnp.nan, jnp.float32)
+    longest = min(recipe.every, recipe.before + recipe.steps)
+    losses = jnp.full((longest,), jnp.nan, jnp.float32)
     replica, losses, examples = lax.fori_loop(0, steps, body, (replica, losses, jnp.int32(0)))
     weights = {**w0, **replica.params}  # without the method's view, which belongs to training
     logits = {name: evaluate(recipe, weights, split) for name, split in shared.evals.items()}

@@ -171,6 +171,14 @@ def test_sizes_evaluated_per_epoch_have_pools_of_their_own(base, tmp_path):
     assert again.blocks == 0
 
 
+def test_an_interval_longer_than_the_trial_means_one_evaluation_at_its_end(base, tmp_path):
+    settings = study(base, tmp_path, seeds={"init": 1, "order": 1}, eval={"every": 10**9})
+    train.run(settings, progress=Quiet())
+    run = store.load(tmp_path / "run")
+    assert run.evals["step"].tolist() == [10]
+    assert len(run.losses["train_loss"][0]) == 10
+
+
 def test_a_group_leaves_no_memory_to_the_next(base, tmp_path, monkeypatch):
     """Two batch sizes, two programs: the pool of the first is gone when that of the second is made."""
     alive, made = weakref.WeakSet(), []
