@@ -106,9 +106,7 @@ def init(recipe: Recipe, shared: Shared, entry: Entry) -> Replica:
         length=length,
         plan=plan(
             entry.seeds,
-            length.n_train,
-            length.epochs,
-            length.lead,
+            length,
             examples=shared.train.labels.shape[0],
             batch=recipe.batch,
             max_epochs=recipe.max_epochs,

@@ -78,11 +78,11 @@ def load(folder: str | Path) -> Run:
 class Store:
     """A run folder that this process alone writes to, made by `open`."""
 
-    def __init__(self, folder: Path, resolved: dict[str, Any], hp: Mapping[str, pa.DataType]):
-        """Of a folder that is in order; `hp` are the settings that have a column."""
+    def __init__(self, folder: Path, resolved: dict[str, Any], hp: Mapping[str, pa.DataType], done: set[str]):
+        """Of a folder that is in order; `hp` are the settings that have a column, `done` the finished trials."""
         self.folder = folder
         self.resolved = resolved
-        self.done = Store.finished(folder)
+        self.done = done
         self._hp = hp
         flushes = [path.stem for path in shards.files(folder / "trials")]
         self._next = max((int(name) for name in flushes if name.isdecimal()), default=-1) + 1
@@ -106,15 +106,16 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             lock = shards.lock(folder)
             try:
-                if cls.finished(folder):
-                    _refuse_differences(folder, study, trials)
-                    resolved = _merged(cls.decided(folder), resolved, folder)
+                done = cls.finished(folder)
+                if done:
+                    _refuse_differences(folder, study, trials, done)
+                    resolved = _merged(cls.peek(folder) or {}, resolved, folder)
                 _tidy(folder)
                 hp = rows.varying(trials)
                 _add_columns(folder, hp, trials)
                 shards.write_text(folder / RESOLVED, yaml.safe_dump(resolved, sort_keys=False))
                 shards.write_text(folder / STUDY, config.dump(study))  # the last: it makes this a run folder
-                store = cls(folder, resolved, hp)
+                store = cls(folder, resolved, hp, done)
             except BaseException:
                 os.close(lock)
                 raise
@@ -255,13 +256,13 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path, prefix
     return merged
 
 
-def _refuse_differences(folder: Path, study: Study, wanted: Iterable[Trial]) -> None:
+def _refuse_differences(folder: Path, study: Study, wanted: Iterable[Trial], done: set[str]) -> None:
     before = config.load(folder / STUDY)
     other = config.differences(before, study)
     if other:
         raise BadInput(f"{folder}: holds another study: {'; '.join(other)}; put it back, or give another `out`")
     there = {trial.id: f"init {trial.seeds.init}, order {trial.seeds.order}" for trial in trials.expand(before)}
-    there |= {name: f"{name}, which is finished" for name in Store.finished(folder) - there.keys()}
+    there |= {name: f"{name}, which is finished" for name in done - there.keys()}
     gone = there.keys() - {trial.id for trial in wanted}
     if gone:
         first = next(text for name, text in there.items() if name in gone)

@@ -63,7 +63,8 @@ def run(study: Study, *, progress=None) -> Path:
     path = folder(study)
     there = devices(study)
     groups = prepare(study, trials)
-    widths = [slots(study, group, Store.decided(path)) for group in groups]
+    before = Store.decided(path)
+    widths = [slots(study, group, before) for group in groups]
     store = Store.open(path, study, {group.name: group.decided for group in groups}, trials)
     progress.start(len(trials), len(store.done))
     for group, width in zip(groups, widths, strict=True):
@@ -172,7 +173,7 @@ def length(trial: Trial, task: Task, method: Callable[[Hyper], Method]) -> Lengt
         BadInput: more examples than there are, or a batch that is larger than they are.
     """
     there = len(task.train.labels)
-    n_train = trial.fixed["task.n_train"] or there
+    n_train = _n_train(trial, task)
     size = trial.fixed["train.batch_size"]
     if n_train > there:
         raise BadInput(f"task.n_train: {n_train}, but the training set of {task.name} has {there} examples")
@@ -184,8 +185,13 @@ def length(trial: Trial, task: Task, method: Callable[[Hyper], Method]) -> Lengt
 
 def interval(trial: Trial, task: Task) -> int:
     """The steps from one evaluation of a trial to its next."""
-    per_epoch = -(-(trial.fixed["task.n_train"] or len(task.train.labels)) // trial.fixed["train.batch_size"])
+    per_epoch = -(-_n_train(trial, task) // trial.fixed["train.batch_size"])
     return trial.fixed["eval.every"] or max(1, per_epoch // trial.fixed["eval.per_epoch"])
+
+
+def _n_train(trial: Trial, task: Task) -> int:
+    """As many examples as the trial says, or all."""
+    return trial.fixed["task.n_train"] or len(task.train.labels)
 
 
 def entry(trial: Trial, group: Group) -> Entry:

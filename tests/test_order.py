@@ -5,14 +5,20 @@ import numpy as np
 import pytest
 
 from jaxft.data.order import plan
-from jaxft.trials import Seeds
+from jaxft.trials import Length, Seeds
 
 
 def rows(seeds=(0, 0, 0, 0, 0), n_train=10, epochs=3, examples=10, batch=4, max_epochs=3, lead=0, before=0, rows=9):
     """The plan as numpy."""
     jitted = jax.jit(
         lambda s, n, e, k: plan(
-            Seeds(*s), n, e, k, examples=examples, batch=batch, max_epochs=max_epochs, before=before, rows=rows
+            Seeds(*s),
+            Length(n, e, (n + batch - 1) // batch, k),
+            examples=examples,
+            batch=batch,
+            max_epochs=max_epochs,
+            before=before,
+            rows=rows,
         )
     )
     return np.asarray(jitted(tuple(np.uint32(s) for s in seeds), np.int32(n_train), np.int32(epochs), np.int32(lead)))

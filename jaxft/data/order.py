@@ -6,11 +6,11 @@ from jax import lax
 from jaxtyping import Array, Int
 
 from jaxft import keys
-from jaxft.trials import Seeds
+from jaxft.trials import Length, Seeds
 
 
 def plan(
-    seeds: Seeds, n_train, epochs, lead, *, examples: int, batch: int, max_epochs: int, before: int, rows: int
+    seeds: Seeds, length: Length, *, examples: int, batch: int, max_epochs: int, before: int, rows: int
 ) -> Int[Array, "rows B"]:
     """One row of example numbers per step; -1 where a step has no example.
 
@@ -20,16 +20,15 @@ def plan(
 
     Args:
         seeds: of the trial.
-        n_train: size of its subset, at most `examples`; may be traced, as the next two.
-        epochs: how many it trains, at most `max_epochs`.
-        lead: steps of its lead-in, at most `before`.
+        length: of the trial, traced or not: its subset is at most `examples`, its epochs at most `max_epochs`, its
+            lead-in at most `before`.
         examples: size of the training set, N.
         batch: examples of a step, B.
         max_epochs: the longest trial's epochs.
         before: rows before that of step 0.
         rows: of the result, S.
     """
-    per_epoch = (n_train + batch - 1) // batch
+    n_train, _, per_epoch, lead = length
     rank = jnp.argsort(jax.random.permutation(keys.stream(seeds, "data"), examples))
 
     def shuffle(key):
@@ -46,5 +45,5 @@ def plan(
     epoch = jnp.where(step < 0, max_epochs, jnp.minimum(step // per_epoch, max_epochs - 1))
     place = (step % per_epoch)[:, None] * batch + jnp.arange(batch)[None, :]
     chosen = orders[epoch[:, None], jnp.minimum(place, examples - 1)]
-    reads = (step >= -lead) & (step < per_epoch * epochs)
+    reads = (step >= -lead) & (step < length.total)
     return jnp.where(reads[:, None] & (place < n_train), chosen, -1).astype(jnp.int32)

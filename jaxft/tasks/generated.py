@@ -9,9 +9,8 @@ set by either, so that half of a score is about words of which only the pretrain
 from random import Random
 
 from jaxft.config import TaskConfig
-from jaxft.errors import BadInput
 from jaxft.tasks import grammar
-from jaxft.tasks.source import Raw, Source
+from jaxft.tasks.source import Raw, Source, refuse
 
 LABELS = ("bad", "good")
 WAYS = {
@@ -28,10 +27,8 @@ def read(config: TaskConfig) -> Source:
     Raises:
         BadInput: a key is set that is about files.
     """
-    usual = TaskConfig()
-    for key in ("path", "train", "dev", "test", "text", "text_pair", "label", "labels"):
-        if getattr(config, key) != getattr(usual, key):
-            raise BadInput(f"task.{key}: the generated task has no files; this key is for others")
+    files = ("path", "train", "dev", "test", "text", "text_pair", "label", "labels")
+    refuse(config, files, "the generated task has no files; this key is for others")
     rng = Random(0)
     splits: dict[str, Raw] = {}
     seen: set[str] = set()

@@ -11,7 +11,7 @@ from jaxft.config import TaskConfig
 from jaxft.data import files, hub
 from jaxft.data.files import Table
 from jaxft.errors import BadInput
-from jaxft.tasks.source import Columns, Source, hub_splits, paths, raw, saved
+from jaxft.tasks.source import Columns, Source, hub_splits, paths, raw, refuse, saved
 
 HUB = "nyu-mll/glue"
 
@@ -66,10 +66,9 @@ NAMES = tuple(TASKS)
 
 def read(config: TaskConfig) -> Source:
     """Reads the GLUE task `config.name`; a test split only where `config.test` names it. Raises BadInput."""
-    entry, usual = TASKS[config.name], TaskConfig()
-    for key in ("text", "text_pair", "label", "labels"):
-        if getattr(config, key) != getattr(usual, key):
-            raise BadInput(f"task.{key}: {config.name} has its own; this key is for task.name: text")
+    entry = TASKS[config.name]
+    own = f"{config.name} has its own; this key is for task.name: text"
+    refuse(config, ("text", "text_pair", "label", "labels"), own)
     if config.path is None:
         raise BadInput(f"task.path: {config.name} needs the folder with its {config.train} and {config.dev}, or hub")
     splits, columns = _tables(config, entry)

@@ -1,7 +1,7 @@
 """What a task's file gives: texts and labels, before any tokenizer; and how files become that."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,3 +121,11 @@ def _label(table: Table, row: int, value: Any) -> str | None:
     if isinstance(value, str | int | float):
         return str(value)
     raise BadInput(f"{table.where(row)}: a label is a text or a number, found {type(value).__name__}")
+
+
+def refuse(config: TaskConfig, keys: Iterable[str], why: str) -> None:
+    """Raises BadInput for the first of these keys that is set, with why the task does not take it."""
+    usual = TaskConfig()
+    for key in keys:
+        if getattr(config, key) != getattr(usual, key):
+            raise BadInput(f"task.{key}: {why}")
