@@ -35,6 +35,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "out": _SOME,
     "task.max_length": _COUNT,
     "task.n_train": _COUNT,
+    "task.split_dev": _NOT_NEGATIVE,
     "task.labels": ("of at least two that differ", lambda x: len(set(x)) == len(x) > 1),
     "train.lr": _NOT_NEGATIVE,
     "train.batch_size": _COUNT,

@@ -12,23 +12,28 @@ Scalar = int | float | str | bool | None
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What is learned: a GLUE task, any text classification in files, or the generated one.
+    """What is learned: a GLUE task, texts of your own with classes or numbers, or the generated task.
 
     Args:
-        name: mrpc, rte, cola, sst2; `text` for your own files; `generated` for the one that jaxft makes.
-        path: folder that holds the files, or that `datasets` saved; for a GLUE task also `hub`, which loads it
-            through `datasets`.
+        name: a GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli; `text` for your own data;
+            `generated` for the one that jaxft makes.
+        path: folder that holds the files, that `datasets` saved, or that TFDS prepared (as array_record);
+            `hub:OWNER/NAME` or `hub:OWNER/NAME:CONFIG` loads through `datasets`, `tfds:NAME` or
+            `tfds:NAME/CONFIG` what TFDS has prepared; a GLUE task needs only `hub` or `tfds`.
         train: training file below path, or an absolute path (for `text`: .tsv, .csv or .jsonl); the name of the
-            split where `datasets` is the source.
-        dev: validation file.
+            split where `datasets` or TFDS is the source.
+        dev: validation file; for mnli dev_matched.tsv, and dev_mismatched.tsv is read too, when not given.
         test: test file; there is no test set when not given.
+        split_dev: a seed that splits the validation set at random into two halves: the first scores the trials
+            (as dev), the second is for the unbiased score of the best (as test); not split when not given.
         text: column of the text, or of the first of two.
         text_pair: column of the second text, if there are two.
         label: column of the label.
         labels: names of the labels, in the order of their numbers; found in the training file when not
             given.
-        metric: what scores a trial: accuracy, f1, mcc or accuracy_f1 (their mean); the task's own when
-            not given.
+        regression: the labels of `text` are numbers to be predicted, not names of classes.
+        metric: what scores a trial: accuracy, f1, mcc or accuracy_f1 (their mean); for numbers pearson,
+            spearman or pearson_spearman (their mean); the task's own when not given.
         max_length: examples are cut to so many tokens.
         n_train: train on so many examples only, drawn by the data seed; all when not given.
     """
@@ -38,10 +43,12 @@ class TaskConfig:
     train: str = "train.tsv"
     dev: str = "dev.tsv"
     test: str | None = None
+    split_dev: int | None = None
     text: str = "sentence"
     text_pair: str | None = None
     label: str = "label"
     labels: list[str] | None = None
+    regression: bool = False
     metric: str | None = None
     max_length: int = 128
     n_train: int | None = None
@@ -57,8 +64,11 @@ class TrainConfig:
         batch_size: examples per step.
         epochs: passes over the training set.
         schedule: linear (warm-up, then down to 0), linear_unscaled (the old 1 - x, which drops where the
-            warm-up ends), cosine, or constant.
+            warm-up ends), linear_twice (the latter of the step times that of the step within its epoch, as
+            Dodge et al. 2020 released it), cosine, or constant.
         warmup: share of the steps in which the rate rises from 0.
+        t_total: what the schedule takes for the number of steps: steps (as many as there are), or examples
+            (examples / batch_size * epochs, rounded down: the old code's, a little less).
         weight_decay: decoupled; not on biases and LayerNorm.
         b1: decay of Adam's first moment.
         b2: decay of Adam's second moment.
@@ -66,15 +76,19 @@ class TrainConfig:
         clip: largest gradient norm; 0 for no clipping.
         clip_by: global (one norm over all parameters) or tensor (each parameter its own, as in BertAdam).
         dropout: rate after embeddings, attention and layers, and before the head.
-        precision: matmul precision in float32: highest (true float32) or default (the platform's fast one).
+        dropout_at: every_step, or epoch_start (only in the first step of each epoch, as Dodge et al. 2020
+            released it).
+        precision: highest (true float32), high (three passes of bfloat16 on a TPU, TF32 on a GPU), default (the
+            platform's fastest for float32), or bfloat16 (computes in bfloat16; weights and Adam in float32).
     """
 
     optimizer: Literal["adamw", "bertadam"] = "adamw"
     lr: float = 2e-5
     batch_size: int = 16
     epochs: int = 3
-    schedule: Literal["linear", "linear_unscaled", "cosine", "constant"] = "linear"
+    schedule: Literal["linear", "linear_unscaled", "linear_twice", "cosine", "constant"] = "linear"
     warmup: float = 0.1
+    t_total: Literal["steps", "examples"] = "steps"
     weight_decay: float = 0.01
     b1: float = 0.9
     b2: float = 0.999
@@ -82,7 +96,8 @@ class TrainConfig:
     clip: float = 1.0
     clip_by: Literal["global", "tensor"] = "global"
     dropout: float = 0.1
-    precision: Literal["highest", "default"] = "highest"
+    dropout_at: Literal["every_step", "epoch_start"] = "every_step"
+    precision: Literal["highest", "high", "default", "bfloat16"] = "highest"
 
 
 @dataclass(frozen=True)

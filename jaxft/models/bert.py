@@ -34,6 +34,7 @@ def names(config: Config) -> dict[str, str]:
 
 
 FAMILY = Family(
+    types=("bert",),
     network=lambda config, classes: Network(layers.sizes(config), classes),
     names=names,
     positions=lambda config: layers.sizes(config).positions,

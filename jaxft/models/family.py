@@ -1,4 +1,4 @@
-"""What a family of encoders is, and finding one: a file here with a `FAMILY`, named after its type."""
+"""What a family of encoders is, and finding one: a file here with a `FAMILY`, found by the types that it reads."""
 
 import importlib
 import pkgutil
@@ -16,6 +16,8 @@ Config = Mapping[str, Any]
 class Family(NamedTuple):
     """One kind of encoder, as functions of its Hugging Face config."""
 
+    types: tuple[str, ...]
+    """The `model_type`s of config.json that it reads."""
     network: Callable[[Config, int], nn.Module]
     """`(config, classes)` -> a module that is called as `(batch, drop, edit) -> Out`; see `layers`."""
     names: Callable[[Config], dict[str, str]]
@@ -39,8 +41,8 @@ def find(config: Config) -> Family:
         BadInput: its `model_type` is not supported.
     """
     files = [file.name for file in pkgutil.iter_modules([str(Path(__file__).parent)])]
-    modules = {name: importlib.import_module(f"{__package__}.{name}") for name in files}
-    families = {name: module.FAMILY for name, module in modules.items() if hasattr(module, "FAMILY")}
+    modules = [importlib.import_module(f"{__package__}.{name}") for name in files]
+    families = {kind: module.FAMILY for module in modules if hasattr(module, "FAMILY") for kind in module.FAMILY.types}
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in families:
         raise BadInput(f"config.json: model_type: found {kind!r}, supported: {', '.join(sorted(families))}")

@@ -187,7 +187,8 @@ class Embeddings(nn.Module):
         # A row of T tokens has no position above T - 1.
         position = position[self.shift : self.shift + batch.tokens.shape[1]]
         kind = Table(s.types, s.width, name="type")()
-        x = word[batch.tokens] + lookup(kind, batch.types) + lookup(position, batch.positions)
+        types = batch.types if s.types > 1 else jnp.zeros_like(batch.types)  # with one type, both texts are of it
+        x = word[batch.tokens] + lookup(kind, types) + lookup(position, batch.positions)
         return Norm(s.eps, name="norm")(x)
 
 
