@@ -79,7 +79,7 @@ def _completed(row: Row) -> bool:
 
 
 def _failed(row: Row) -> bool:
-    """Completed, yet in the end no better than the majority class: the best score would hide it."""
+    """Completed, yet in the end no better than a constant prediction: the best score would hide it."""
     return not row["reason"] and not row["final_score"] > row["majority_score"]
 
 
@@ -161,9 +161,11 @@ def _summary(rows: Sequence[Row], names: Sequence[str], marks: Mapping[str, str]
     lines = [counts + (f": {', '.join(why)}" if why else "")]
     failed = sum(map(_failed, rows))
     if failed:
-        lines.append(f"{failed} completed, but ended no better than the majority class (-)")
+        lines.append(f"{failed} completed, but ended no better than a constant prediction (-)")
     if best:
         lines.append(f"best {best['best_score']:.4f} (*): {_trial(best, names)}, step {best['best_step']}")
+        if best["test_at_best"] == best["test_at_best"]:
+            lines.append(f"its score on test at that step, by which nothing was chosen: {best['test_at_best']:.4f}")
     scores = [row["best_score"] for row in rows if row["best_score"] == row["best_score"]]
     if len(scores) > 1:
         lines.append(

@@ -16,31 +16,39 @@ class Adam(NamedTuple):
     nu: Params
 
 
-def schedule(name: str, warmup, step, total) -> Float[Array, ""]:
+def schedule(name: str, warmup, step, total, in_epoch=0) -> Float[Array, ""]:
     """The factor of the peak rate at `step`, from 0 to 1, float32.
 
     `linear`, `cosine` and `constant` rise over the first ceil(warmup * total) steps, then fall to 0 at
     `total` or stay at 1, as the schedules of Hugging Face. `linear_unscaled` is that of BERT's first PyTorch
-    port: with x = step / total, it is x / warmup, then 1 - x, and drops to 1 - warmup where the warm-up ends.
+    port: with x = step / total, it is x / warmup, then 1 - x, and drops to 1 - warmup where the warm-up ends;
+    past `total` it stays at 0. `linear_twice` is what the code of Dodge et al. 2020 came to: that of `in_epoch`
+    times that of `step`, not held at 0, so that the few steps past `total` go a little uphill.
 
     Args:
-        name: linear, linear_unscaled, cosine or constant.
+        name: linear, linear_unscaled, linear_twice, cosine or constant.
         warmup: share of the steps, 0 to 1; 0 for none.
         step: steps taken before this one, below 2**24.
         total: steps in all.
+        in_epoch: steps taken in this epoch before this one.
     """
-    warmup, step, total = (jnp.asarray(x, jnp.float32) for x in (warmup, step, total))
+    warmup, step, total, in_epoch = (jnp.asarray(x, jnp.float32) for x in (warmup, step, total, in_epoch))
     product = warmup * total
     # A whole number of steps may come out a share of 2**-23 too large in float32, and ceil would add one.
     rising = jnp.ceil(product * (1 - 2**-22))
     falling = jnp.maximum(total - rising, 1)
     up = step / jnp.maximum(rising, 1)
+
+    def unscaled(count):
+        return jnp.where(count < rising, count / jnp.where(product > 0, product, 1), 1 - count / total)
+
     match name:
         case "linear":
             down = jnp.maximum((total - step) / falling, 0)
         case "linear_unscaled":
-            up = step / jnp.where(product > 0, product, 1)
-            down = jnp.maximum(1 - step / total, 0)
+            return jnp.maximum(unscaled(step), 0)
+        case "linear_twice":
+            return unscaled(in_epoch) * unscaled(step)
         case "cosine":
             # (1 + cos(2 x)) / 2, without cancellation near the end
             down = jnp.cos(jnp.pi / 2 * (step - rising) / falling) ** 2

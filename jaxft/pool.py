@@ -39,7 +39,8 @@ class Pool:
             like: any entry, for shapes.
             devices: where to run.
             slots: slots per device.
-            precision: float32 matmul precision, "highest" or "default".
+            precision: "highest", "high" or "default", for what is computed in float32; "bfloat16" says that the model
+                computes in that, and is exact in the rest.
 
         Raises:
             DoesNotFit: the programs need more memory than the devices have.
@@ -69,7 +70,7 @@ class Pool:
             mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("slots"), check_vma=False)
             return jax.jit(mapped, donate_argnums=donate).lower(*arguments).compile()
 
-        with jax.default_matmul_precision(precision):
+        with jax.default_matmul_precision("highest" if precision == "bfloat16" else precision):
             given = _shapes(shared, self._everywhere)
             number = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
             one = jax.eval_shape(lambda e, s: replica.init(recipe, s, e), like, shared)

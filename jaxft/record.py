@@ -38,6 +38,8 @@ class Record:
     best_step: int = 0
     best_score: float = math.nan
     final_score: float = math.nan
+    test_at_best: float = math.nan
+    test_at_final: float = math.nan
     logits: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
     @property
@@ -68,8 +70,10 @@ class Record:
             self.logits[split, "final"] = values.copy()
             if split == "dev":
                 self.final_score = scores[self.metric]
+            if split == "test":
+                self.test_at_final = scores[self.metric]
         if math.isnan(self.best_score) or self.final_score > self.best_score:
-            self.best_score, self.best_step = self.final_score, step
+            self.best_score, self.best_step, self.test_at_best = self.final_score, step, self.test_at_final
             self.logits |= {(split, "best"): self.logits[split, "final"] for split in logits}
 
     def ended(self, status: str, reason: str, *, slots_per_device: int, device: str, precision: str) -> Ended:
@@ -86,6 +90,8 @@ class Record:
             best_step=self.best_step,
             best_score=self.best_score,
             final_score=self.final_score,
+            test_at_best=self.test_at_best,
+            test_at_final=self.test_at_final,
             majority_score=metrics.majority(self.metric, self.labels["dev"]),
             predictions=self.logits,
             slots_per_device=slots_per_device,

@@ -23,6 +23,8 @@ class Recipe(NamedTuple):
     method: Callable[[Hyper], Method]
     optimizer: Callable[[Hyper], Tx]
     schedule: str
+    dropout_at: str
+    """"every_step", or "epoch_start" for the first step of each epoch only."""
     batch: int
     """Examples of a step, B."""
     width: int
@@ -128,16 +130,21 @@ def train_step(
     step, total = replica.step, replica.length.total
     row = lax.dynamic_index_in_dim(replica.plan, step + recipe.before, keepdims=False)
     batch = gather(shared.train, row, recipe.width)
-    rate = hyper("train.lr") * optim.schedule(recipe.schedule, hyper("train.warmup"), jnp.maximum(step, 0), total)
+    count, in_epoch = jnp.maximum(step, 0), jnp.maximum(step, 0) % replica.length.per_epoch
+    factor = optim.schedule(recipe.schedule, hyper("train.warmup"), count, replica.length.t_total, in_epoch)
+    rate = hyper("train.lr") * factor
+    dropped = hyper("train.dropout")
+    if recipe.dropout_at == "epoch_start":
+        dropped = jnp.where(in_epoch == 0, dropped, 0.0)
     noise = keys.at(keys.stream(replica.seeds, "noise"), step)
     ctx = Ctx(w0=w0, step=step, total=total, lr=rate, key=noise)
 
     def forward(params: Params, batch: Batch, key=None, edit=same) -> Out:
         seen = {**w0, **method.view(params, replica.opt, ctx)}
-        return recipe.model.apply(seen, batch, key, hyper("train.dropout"), edit)
+        return recipe.model.apply(seen, batch, key, dropped, edit)
 
     def objective(params: Params, batch: Batch, key=None, edit=same) -> Float[Array, ""]:
-        return cross_entropy(forward(params, batch, key, edit).logits, batch)
+        return mean_loss(forward(params, batch, key, edit).logits, batch)
 
     minimised = method.loss(objective, forward, ctx)
     dropout = keys.at(keys.stream(replica.seeds, "dropout"), step)
@@ -160,12 +167,18 @@ def train_step(
     return moved, jnp.where(reads, loss, jnp.nan), jnp.where(reads, (row >= 0).sum(), 0)
 
 
-def cross_entropy(logits: Float[Array, "B C"], batch: Batch) -> Float[Array, ""]:
-    """The mean over the examples that are there; 0 for a batch without any."""
-    logp = jax.nn.log_softmax(logits)
-    # A sum over a one-hot mask: its gradient needs no scatter.
-    picked = jnp.where(batch.labels[:, None] == jnp.arange(logits.shape[-1])[None, :], logp, 0.0).sum(axis=-1)
-    return -jnp.sum(picked * batch.weight) / jnp.maximum(batch.weight.sum(), 1.0)
+def mean_loss(logits: Float[Array, "B C"], batch: Batch) -> Float[Array, ""]:
+    """The mean over the examples that are there; 0 for a batch without any.
+
+    Cross-entropy in nats where the labels are class numbers, the squared error where they are numbers to be predicted.
+    """
+    if jnp.issubdtype(batch.labels.dtype, jnp.floating):
+        losses = jnp.square(logits[:, 0] - batch.labels)
+    else:
+        logp = jax.nn.log_softmax(logits)
+        # A sum over a one-hot mask: its gradient needs no scatter.
+        losses = -jnp.where(batch.labels[:, None] == jnp.arange(logits.shape[-1])[None, :], logp, 0.0).sum(axis=-1)
+    return jnp.sum(losses * batch.weight) / jnp.maximum(batch.weight.sum(), 1.0)
 
 
 def evaluate(recipe: Recipe, params: Params, split: Split) -> Float[Array, "N C"]:

@@ -29,6 +29,8 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "best_score": NUMBER,
         "best_step": COUNT,
         "final_score": NUMBER,
+        "test_at_best": NUMBER,
+        "test_at_final": NUMBER,
         "majority_score": NUMBER,
         "slots_per_device": COUNT,
         "slot": COUNT,
@@ -82,8 +84,11 @@ class Ended(NamedTuple):
     best_step: int
     best_score: float
     final_score: float
+    test_at_best: float
+    """The score on the test set at `best_step`; NaN where there is no test set, or no label in it."""
+    test_at_final: float
     majority_score: float
-    """What predicting the largest class of the dev set scores."""
+    """What the best constant prediction scores on the dev set, such as its largest class."""
     predictions: dict[tuple[str, str], np.ndarray]
     """(split, "best" or "final") -> logits [N, C] float32."""
     slots_per_device: int

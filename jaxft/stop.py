@@ -73,13 +73,22 @@ def after_step(
 
 
 def after_evaluation(
-    seen: Watch, hyper: Hyper, logits: Float[Array, "N C"], labels: Int[Anywhere, " N"]
+    seen: Watch, hyper: Hyper, logits: Float[Array, "N C"], labels: Int[Anywhere, " N"] | Float[Anywhere, " N"]
 ) -> tuple[Watch, Int[Array, ""]]:
-    """The rules of an evaluation on the dev set, for classification. Returns the status from here on."""
-    predicted = jnp.argmax(logits, axis=-1)
-    counts = (labels[:, None] == jnp.arange(logits.shape[-1])[None, :]).sum(axis=0)
+    """The rules of an evaluation on the dev set. Returns the status from here on.
+
+    Where the labels are numbers, "one class" is one and the same number for all examples, and "no better than the
+    majority" a squared error no less than that of their mean.
+    """
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        predicted = logits[:, 0]
+        poor = jnp.sum((predicted - labels) ** 2) >= jnp.sum((labels - labels.mean()) ** 2)
+    else:
+        predicted = jnp.argmax(logits, axis=-1)
+        counts = (labels[:, None] == jnp.arange(logits.shape[-1])[None, :]).sum(axis=0)
+        poor = (predicted == labels).sum() <= counts.max()
     one_class = _count(seen.one_class, (predicted == predicted[0]).all())
-    majority = _count(seen.majority, (predicted == labels).sum() <= counts.max())
+    majority = _count(seen.majority, poor)
     status = _first(
         ((hyper("stop.non_finite") > 0) & ~jnp.isfinite(logits).all(), Status.NON_FINITE_LOGITS),
         (one_class >= hyper("stop.one_class"), Status.ONE_CLASS),

@@ -146,9 +146,10 @@ class StopConfig:
             are not at an evaluation.
         loss_above: drop a replica whose training loss stays above this bound.
         loss_patience: for so many steps in a row.
-        one_class: drop a replica that predicts one class only in so many evaluations in a row; 0 for never.
-        majority: drop a replica whose accuracy is no better than the largest class's share in so many
+        one_class: drop a replica that predicts one class only (in a regression one number) in so many
             evaluations in a row; 0 for never.
+        majority: drop a replica whose accuracy is no better than the largest class's share (in a regression its
+            squared error no less than that of the labels' mean) in so many evaluations in a row; 0 for never.
     """
 
     enabled: bool = True

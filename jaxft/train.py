@@ -121,7 +121,7 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         BadInput: a checkpoint or a data set cannot be used, or does not fit the study.
     """
     checkpoint = cache(models.open)
-    weights = cache(lambda name, classes: models.build(checkpoint(name), classes))
+    weights = cache(lambda name, outputs, dtype: models.build(checkpoint(name), outputs, dtype))
 
     @cache
     def loaded(name: str, config: str) -> Task:
@@ -134,7 +134,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         fixed = similar[0].fixed
         config = {k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")} | {"n_train": None}
         task = loaded(fixed["model"], json.dumps(config))
-        model, pretrained = weights(fixed["model"], len(task.labels))
+        dtype = "bfloat16" if fixed["train.precision"] == "bfloat16" else "float32"
+        model, pretrained = weights(fixed["model"], len(task.labels) or 1, dtype)
         method = methods.load(fixed["method"])
         by_every: dict[int, list[Trial]] = {}
         for trial in similar:
@@ -146,6 +147,7 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
                 method=method,
                 optimizer=partial(optim.make, fixed["train.optimizer"], fixed["train.clip_by"]),
                 schedule=fixed["train.schedule"],
+                dropout_at=fixed["train.dropout_at"],
                 batch=fixed["train.batch_size"],
                 width=batch.width([task.train, *task.evals.values()], fixed["task.max_length"]),
                 every=every,
@@ -180,7 +182,10 @@ def length(trial: Trial, task: Task, method: Callable[[Hyper], Method]) -> Lengt
     if size > n_train:
         raise BadInput(f"train.batch_size: {size}, but there are {n_train} training examples")
     per_epoch = -(-n_train // size)
-    return Length(n_train, trial.fixed["train.epochs"], per_epoch, method(trial.hp.__getitem__).lead(per_epoch))
+    epochs, lead = trial.fixed["train.epochs"], method(trial.hp.__getitem__).lead(per_epoch)
+    # With fractions of a batch, in floating point, as the old code reckoned.
+    t_total = epochs * per_epoch if trial.fixed["train.t_total"] == "steps" else max(1, int(n_train / size * epochs))
+    return Length(n_train, epochs, per_epoch, lead, t_total)
 
 
 def interval(trial: Trial, task: Task) -> int:

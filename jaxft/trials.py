@@ -13,6 +13,8 @@ from jaxft.errors import BadInput
 from jaxft.study import KEYS, Numbers, SeedGrid, StopConfig, Study, build, flat
 
 MOST = 1_000_000
+LENGTHS = ("train.epochs", "train.t_total", "task.n_train")
+"""Settings that make a trial longer or shorter, and no other program."""
 
 
 class Seeds(NamedTuple):
@@ -47,6 +49,8 @@ class Length(NamedTuple):
     """Steps of an epoch; the last may be a partial batch."""
     lead: Any
     """Gradient-only steps before step 0, which its method asks for."""
+    t_total: Any
+    """What its schedule takes for the number of steps."""
 
     @property
     def total(self) -> Any:
@@ -126,7 +130,7 @@ def group(trials: Iterable[Trial]) -> list[list[Trial]]:
 
 def shape(fixed: Mapping[str, Any]) -> dict[str, Any]:
     """What of the fixed settings shapes the program: trials of unequal length share one."""
-    return {name: value for name, value in fixed.items() if name not in ("train.epochs", "task.n_train")}
+    return {name: value for name, value in fixed.items() if name not in LENGTHS}
 
 
 def identify(seeds: Seeds, fixed: Mapping[str, Any], hp: Mapping[str, float]) -> str:

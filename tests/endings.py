@@ -45,6 +45,8 @@ def ended(trial: Trial, status: str = "completed", reason: str = "", score: floa
         best_step=best,
         best_score=scores.get(best, math.nan),
         final_score=scores.get(8, math.nan),
+        test_at_best=math.nan,
+        test_at_final=math.nan,
         majority_score=2 / 3,
         predictions={
             ("dev", at): draw.normal(size=(EXAMPLES, 2)).astype(np.float32) for at in ("best", "final") if evaluated

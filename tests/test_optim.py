@@ -19,7 +19,7 @@ SHAPES = {
 }
 HP = {"train.b1": 0.9, "train.b2": 0.999, "train.eps": 1e-6, "train.weight_decay": 0.01, "train.clip": 1.0}
 PAIRS = [(o, c) for o in ("adamw", "bertadam") for c in ("global", "tensor")]
-NAMES = ["linear", "linear_unscaled", "cosine", "constant"]
+NAMES = ["linear", "linear_unscaled", "linear_twice", "cosine", "constant"]
 
 
 def as32(x):
@@ -172,6 +172,32 @@ def test_the_old_warm_up_drops_where_it_ends():
     assert factor[46] == pytest.approx(46 / 46.6)
     assert factor[47] == pytest.approx(1 - 47 / 466)
     assert list(factor[466:]) == [0, 0]
+
+
+def released_factor(step: int, per_epoch: int, total: int, warmup: float) -> float:
+    """The two formulas of the released code: the rate handed to the optimiser, and its own schedule on top of it."""
+
+    def warm(x):
+        return x / warmup if x < warmup else 1.0 - x
+
+    return warm((step % per_epoch) / total) * warm(step / total)
+
+
+@pytest.mark.parametrize(("examples", "steps"), [(3668, 690), (2490, 468), (8551, 1605), (67349, 12630)])
+def test_the_released_schedule_is_its_transcription_over_a_run(examples, steps):
+    """Of the four studies of Dodge et al. 2020, three epochs with a batch of 16, also past t_total."""
+    per_epoch, total = -(-examples // 16), int(examples / 16 * 3)
+    assert 3 * per_epoch == steps
+    count = jnp.arange(steps)
+    factor = jax.jit(jax.vmap(partial(optim.schedule, "linear_twice"), in_axes=(None, 0, None, 0)))
+    found = np.asarray(factor(jnp.float32(0.1), count, jnp.int32(total), count % per_epoch))
+    expected = [released_factor(step, per_epoch, total, 0.1) for step in range(steps)]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+    past = found[total + 1 :]
+    assert len(past) == steps - total - 1 > 0
+    assert (past < 0).all(), "past t_total the released schedule goes below 0"
+    assert (past > -0.005).all()
+    assert (found[::per_epoch] == 0).all(), "the first step of each epoch has no rate"
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25])

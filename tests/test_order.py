@@ -13,7 +13,7 @@ def rows(seeds=(0, 0, 0, 0, 0), n_train=10, epochs=3, examples=10, batch=4, max_
     jitted = jax.jit(
         lambda s, n, e, k: plan(
             Seeds(*s),
-            Length(n, e, (n + batch - 1) // batch, k),
+            Length(n, e, (n + batch - 1) // batch, k, 0),
             examples=examples,
             batch=batch,
             max_epochs=max_epochs,

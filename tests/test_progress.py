@@ -160,7 +160,7 @@ def test_the_seed_grid_says_in_letters_what_it_says_in_colours(tmp_path):
     assert "5 trials: 2 completed, 3 dropped: " in text
     for why in ("1 non finite loss (N)", "1 one class (C)", "1 odd policy (O)"):
         assert why in text
-    assert "1 completed, but ended no better than the majority class (-)" in text
+    assert "1 completed, but ended no better than a constant prediction (-)" in text
     assert "best 0.9000 (*): init 1, order 1, step 4" in text
     assert "of 4 evaluated: mean 0.6625" in text
 

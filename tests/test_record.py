@@ -16,7 +16,7 @@ NAN = np.full((3, 2), np.nan, np.float32)
 
 def record(step: int = 0, lead: int = 0) -> Record:
     trial = Trial("t", Seeds(0, 0, 0, 0, 0), {}, {})
-    return Record(trial, 0, Length(20, 2, 5, lead), "accuracy", ("accuracy",), {"dev": LABELS}, step=step)
+    return Record(trial, 0, Length(20, 2, 5, lead, 10), "accuracy", ("accuracy",), {"dev": LABELS}, step=step)
 
 
 def observe(one: Record, step: int, logits, tried: bool = False) -> None:
@@ -87,6 +87,18 @@ def test_logits_that_are_not_finite_score_nothing_and_are_never_best():
     observe(first, 5, NAN)
     observe(first, 10, ONES)
     assert (end(first).best_score, end(first).best_step) == (2 / 3, 10)
+
+
+def test_the_score_on_test_is_that_of_the_best_step_on_dev():
+    one = record()
+    one.labels["test"] = LABELS
+    for step, dev, test in ((5, ONES, WRONG), (10, RIGHT, ONES), (15, WRONG, RIGHT)):
+        one.observe(step, np.zeros(5, np.float32), {"dev": dev, "test": test}, tried=False)
+    ended = end(one)
+    assert (ended.best_step, ended.best_score, ended.test_at_best) == (10, 1.0, 2 / 3)
+    assert (ended.final_score, ended.test_at_final) == (0.0, 1.0)
+    assert {(e.step, e.split) for e in ended.evaluations} == {(s, n) for s in (5, 10, 15) for n in ("dev", "test")}
+    assert np.isnan([end(record()).test_at_best, end(record()).test_at_final]).all()
 
 
 def test_nothing_kept_holds_on_to_the_arrays_of_other_slots():

@@ -11,12 +11,13 @@ import toys
 from jaxft.pool import Pool
 from jaxft.replica import Recipe
 from jaxft.stop import Status
-from jaxft.types import Method, Tx
+from jaxft.types import Method, Tx, same
 
 
-def train(recipe: Recipe, steps: int = 20, **trial):
+def train(recipe: Recipe, steps: int = 20, shared=None, **trial):
     """One trial in one slot; the replica and the training losses."""
-    pool = Pool(recipe, toys.shared(), toys.entry(**trial), devices=jax.devices()[:1], slots=1, precision="highest")
+    shared = shared or toys.shared()
+    pool = Pool(recipe, shared, toys.entry(**trial), devices=jax.devices()[:1], slots=1, precision="highest")
     pool.fill({0: toys.entry(**trial)})
     reports = [pool.run(5) for _ in range(steps // 5)]
     return pool.take(0), np.concatenate([r.losses[0] for r in reports])
@@ -198,3 +199,71 @@ def test_patience_counts_breaches_in_a_row_only(vanilla):
     for patience, status in ((longest, Status.LOSS_ABOVE), (longest + 1, Status.COMPLETED)):
         replica, _ = train(toys.recipe(), **{"stop.loss_above": bound, "stop.loss_patience": patience})
         assert Status(replica.status) == status
+
+
+def numbers(split):
+    """The same sentences, each with a number: the share of small tokens in it."""
+    parts = np.split(split.tokens, split.offsets[1:-1])
+    return split._replace(labels=np.array([3 * (part < 11).mean() - 1 for part in parts], np.float32))
+
+
+@pytest.fixture(scope="module")
+def regression():
+    shared = toys.shared()
+    return shared._replace(train=numbers(shared.train), evals={"dev": numbers(shared.evals["dev"])})
+
+
+def test_numbers_are_learnt_by_their_squared_error(regression):
+    recipe = toys.recipe(toys.bag(classes=1))
+    replica, losses = train(recipe, shared=regression)
+    assert Status(replica.status) == Status.COMPLETED
+    assert losses[-5:].mean() < 0.8 * losses[:5].mean()
+    start = train(recipe, steps=5, shared=regression, **{"train.lr": 0.0})[0].params
+    batch = [n for n in replica.plan[0] if n >= 0]
+    tokens = [regression.train.tokens[slice(*regression.train.offsets[n : n + 2])] for n in batch]
+    means = np.stack([start["embeddings/word/embedding"][t].mean(axis=0) for t in tokens])
+    hidden = np.tanh(means @ start["layers/0/output/kernel"] + start["layers/0/output/bias"])
+    said = (hidden @ start["classifier/kernel"])[:, 0]
+    assert losses[0] == pytest.approx(np.mean((said - regression.train.labels[batch]) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weight", "rule", "status"),
+    [
+        (0.0, {"stop.one_class": 2}, Status.ONE_CLASS),  # the same number for all
+        (0.0, {"stop.majority": 2}, Status.MAJORITY),  # which is no better than their mean
+        (1.0, {"stop.one_class": 2}, Status.COMPLETED),
+    ],
+)
+def test_the_rules_hold_for_numbers(regression, weight, rule, status):
+    def start(w0, key):
+        return w0 | {"classifier/kernel": weight * w0["classifier/kernel"]}
+
+    recipe = toys.recipe(toys.bag(classes=1), method=lambda hyper: Method(start=start))
+    replica, _ = train(recipe, shared=regression, **rule, **{"train.lr": 0.0})
+    assert Status(replica.status) == status
+
+
+def test_a_trial_that_learns_the_numbers_is_better_than_their_mean(regression):
+    replica, _ = train(toys.recipe(toys.bag(classes=1)), shared=regression, **{"stop.majority": 4})
+    assert Status(replica.status) == Status.COMPLETED
+
+
+def test_dropout_at_the_start_of_an_epoch_acts_in_its_first_step_only():
+    """A model whose loss is the rate that it is given."""
+    bag = toys.bag()
+
+    def apply(params, batch, key=None, rate=0.0, edit=same):
+        out = bag.apply(params, batch, None, 0.0, edit)
+        return out._replace(logits=_shifted(rate, batch))
+
+    for where, expected in (("every_step", [0.3] * 20), ("epoch_start", ([0.3] + [0.0] * 4) * 4)):
+        recipe = toys.recipe(bag._replace(apply=apply), dropout_at=where)
+        _, losses = train(recipe, **{"train.dropout": 0.3, "train.lr": 0.0})
+        np.testing.assert_allclose(losses, expected, atol=1e-6)
+
+
+def _shifted(rate, batch):
+    """Logits [B, 2] whose cross-entropy is the rate."""
+    wrong = jnp.log(jnp.expm1(rate) + 1e-30)
+    return jnp.where(batch.labels[:, None] == jnp.arange(2)[None, :], 0.0, wrong)

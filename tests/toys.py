@@ -95,6 +95,8 @@ def bert(classes: int = 2) -> tuple[Model, dict[str, np.ndarray]]:
 def recipe(model: Model | None = None, method=lambda hyper: Method(), **changes) -> Recipe:
     """A program of batches of 4 with an evaluation every 5 steps; 20 examples, up to 4 epochs."""
     sizes = {
+        "schedule": "linear",
+        "dropout_at": "every_step",
         "batch": 4,
         "width": 8,
         "every": 5,
@@ -102,7 +104,7 @@ def recipe(model: Model | None = None, method=lambda hyper: Method(), **changes)
         "steps": 20,
         "max_epochs": 4,
     } | changes
-    return Recipe(model or bag(), method, partial(optim.make, "adamw", "global"), "linear", **sizes)
+    return Recipe(model or bag(), method, partial(optim.make, "adamw", "global"), **sizes)
 
 
 def shared(n: int = 20, dev: int = 13, pretrained=None) -> Shared:
@@ -112,7 +114,7 @@ def shared(n: int = 20, dev: int = 13, pretrained=None) -> Shared:
 
 def entry(init: int = 0, order: int = 0, n_train: int = 20, epochs: int = 4, lead: int = 0, **hp) -> Entry:
     """A trial of 20 steps; `**{"train.lr": ...}` sets a number."""
-    length = Length(n_train, epochs, -(-n_train // 4), lead)
+    length = Length(n_train, epochs, -(-n_train // 4), lead, epochs * -(-n_train // 4))
     return Entry(
         Seeds(*(np.uint32(s) for s in (init, order, order, order, 0))),
         {name: np.float32(value) for name, value in (HP | hp).items()},

@@ -28,7 +28,7 @@ def plan(
         before: rows before that of step 0.
         rows: of the result, S.
     """
-    n_train, _, per_epoch, lead = length
+    n_train, per_epoch, lead = length.n_train, length.per_epoch, length.lead
     rank = jnp.argsort(jax.random.permutation(keys.stream(seeds, "data"), examples))
 
     def shuffle(key):

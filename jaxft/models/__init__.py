@@ -58,14 +58,19 @@ def positions(checkpoint: Checkpoint) -> int:
     return family.find(checkpoint.config).positions(checkpoint.config)
 
 
-def build(checkpoint: Checkpoint, classes: int) -> tuple[Model, dict[str, np.ndarray]]:
+def build(checkpoint: Checkpoint, classes: int, dtype: str = "float32") -> tuple[Model, dict[str, np.ndarray]]:
     """The model, and its pretrained parameters, float32; the head and a missing pooler are not among them.
+
+    Args:
+        checkpoint: what `open` gave.
+        classes: how many logits, C; 1 for a regression.
+        dtype: what the model computes in, as for `assemble`.
 
     Raises:
         BadInput: the tensors do not fit the config.
     """
     kind, config = family.find(checkpoint.config), checkpoint.config
-    model = assemble(config, classes)
+    model = assemble(config, classes, dtype)
     shapes = {name: leaf.shape for name, leaf in jax.eval_shape(model.init, jax.random.key(0)).items()}
     tensors = files.read(checkpoint.folder)
     try:
@@ -74,14 +79,27 @@ def build(checkpoint: Checkpoint, classes: int) -> tuple[Model, dict[str, np.nda
         raise BadInput(f"{checkpoint.folder}: {error}") from None
 
 
-def assemble(config: family.Config, classes: int) -> Model:
-    """The model of a config, without any checkpoint: its `init` gives all of its parameters.
+def assemble(config: family.Config, classes: int, dtype: str = "float32") -> Model:
+    """The model of a config, without any checkpoint: its `init` gives all of its parameters, in float32.
+
+    Args:
+        config: in the manner of Hugging Face.
+        classes: how many logits, C.
+        dtype: "bfloat16" to compute linear maps and attention in it. As in torch's autocast embeddings, norms, softmax
+            and what the layers add up stay float32, and so do the gradients; and here the logits do too.
 
     Raises:
         BadInput: the config is of an architecture that is not supported.
     """
     kind, sizes = family.find(config), layers.sizes(config)
     network = kind.network(config, classes)
+
+    def computed(params: Params) -> Params:
+        """A linear map computes in the precision of its kernel."""
+        exact = (f"{kind.fresh[-1]}/kernel", f"{kind.fresh[-1]}/bias")
+        linear = {name.removesuffix("kernel") for name in params if name.endswith("/kernel") and name not in exact}
+        lowered = {f"{module}{leaf}" for module in linear for leaf in ("kernel", "bias")}
+        return {name: value.astype(dtype) if name in lowered else value for name, value in params.items()}
 
     def apply(
         params: Params,
@@ -91,7 +109,7 @@ def assemble(config: family.Config, classes: int) -> Model:
         edit: Edit = same,
     ) -> Out:
         drop = partial(layers.dropout, key, rate)
-        return cast(Out, network.apply({"params": tree.nest(params)}, batch, drop, edit))
+        return cast(Out, network.apply({"params": tree.nest(computed(params))}, batch, drop, edit))
 
     row, one = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1,), jnp.int32)
     batch = Batch(row, row, row, row, one, one, jnp.zeros((1,)))

@@ -116,7 +116,7 @@ def dropout(key: Key[Array, ""] | None, rate: Float[Array, ""] | float, name: st
     words = jax.random.bits(keys.named(key, name), (-(-x.size // 2),), jnp.uint32)
     bits = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
     dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 65536), 65535)
-    scale = 65536 / (65536 - dropped)
+    scale = (65536 / (65536 - dropped)).astype(x.dtype)
     return jnp.where(bits.astype(jnp.int32) >= dropped.astype(jnp.int32), x * scale, 0.0)
 
 
@@ -139,10 +139,13 @@ class Linear(nn.Module):
 
 
 def dense(x: Array, *linears: tuple[Array, Array]) -> Array:
-    """x through one or several linear maps, as one matmul; the outputs lie side by side in the last axis."""
+    """x through one or several linear maps, as one matmul in the precision of their kernels.
+
+    The outputs lie side by side in the last axis.
+    """
     kernels, biases = zip(*linears, strict=True)
-    bias = jnp.concatenate(biases)
-    return x @ jnp.concatenate(kernels, axis=1) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    kernel, bias = jnp.concatenate(kernels, axis=1), jnp.concatenate(biases)
+    return x.astype(kernel.dtype) @ kernel + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 class Norm(nn.Module):
@@ -202,9 +205,9 @@ def attend(
 ) -> Float[Array, "rows T D"]:
     """Attention from each token to those that its mask allows; each needs one."""
     q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
-    scores = jnp.einsum("rqhd,rkhd->rhqk", q, k) / math.sqrt(q.shape[-1])
+    scores = jnp.einsum("rqhd,rkhd->rhqk", q, k).astype(jnp.float32) / math.sqrt(q.shape[-1])
     scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
-    mixed = jnp.einsum("rhqk,rkhd->rqhd", drop(jax.nn.softmax(scores)), v)
+    mixed = jnp.einsum("rhqk,rkhd->rqhd", drop(jax.nn.softmax(scores).astype(v.dtype)), v)
     return mixed.reshape(*mixed.shape[:2], -1)
 
 
