@@ -107,6 +107,7 @@ def _help(command: str) -> str:
 {COMMANDS[command]}
 
 STUDY.yaml holds any of these keys, nested (train: {{lr: 3e-5}}). The same keys on the command line win over
-those in the file. Relative paths, in the file too, are relative to the current directory.
+those in the file. Relative paths, in the file too, are relative to the current directory. `base: other.yaml` begins
+with the keys of another study, whose file is relative to this one's.
 
 {explain()}"""

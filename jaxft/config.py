@@ -1,8 +1,9 @@
 """Studies from YAML and the command line, and back: typed, with one line for what is wrong. No jax here."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxft import yaml12
 from jaxft.check import FREE, check, swept, typed
@@ -41,6 +42,8 @@ __all__ = [
 def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
     """The study in a YAML file, changed by what the command line says.
 
+    `base: other.yaml` in a file begins with the keys of another one, relative to it, which its own then change.
+
     Args:
         path: the file, or None to begin with the defaults.
         overrides: words such as `--train.lr 3e-5` or `--sweep.train.lr=[1e-5, 2e-5]`; the last one holds.
@@ -58,15 +61,16 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
         else:
             leaves[key] = read(key, value)
 
-    for key, value, line in _entries(path) if path is not None else []:
-        try:
-            if key == "seeds" and isinstance(value, list):
-                key = "seeds.rows"
-            if key in (*SECTIONS, "sweep") and value is None:
-                continue  # a heading whose keys are all commented out
-            take(key, value, typed)
-        except BadInput as error:
-            raise BadInput(f"{path}, line {line}: {error}") from None
+    for file in _with_bases(Path(path)) if path is not None else []:
+        for key, value, line in file.entries:
+            try:
+                if key == "seeds" and isinstance(value, list):
+                    key = "seeds.rows"
+                if key in (*SECTIONS, "sweep") and value is None:
+                    continue  # a heading whose keys are all commented out
+                take(key, value, typed)
+            except BadInput as error:
+                raise BadInput(f"{file.path}, line {line}: {error}") from None
     for key, text in _pairs(overrides):
         take(key, _plain(text) if key.startswith("sweep.") else text, _typed_text)
     study = build({**leaves, "sweep": sweep})
@@ -100,9 +104,32 @@ def differences(old: Study, new: Study) -> list[str]:
     ]
 
 
-def _entries(path: str | Path) -> list[yaml12.Entry]:
+class _File(NamedTuple):
+    path: Path
+    entries: list[yaml12.Entry]
+
+
+def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[_File]:
+    """A file after those that it is based on."""
+    found = _entries(path)
+    base = next((entry for entry in found if entry.key == "base"), None)
+    own = _File(path, [entry for entry in found if entry.key != "base"])
+    if base is None:
+        return [own]
+    place = f"{path}, line {base.line}: base"
+    if not isinstance(base.value, str) or not base.value:
+        raise BadInput(f"{place}: expected the name of a study's file, found {base.value!r}")
+    below = path.parent / base.value
+    if below.resolve() in (here.resolve() for here in (path, *above)):
+        raise BadInput(f"{place}: {below} is based on this file")
+    if not os.path.isfile(below):  # unlike pathlib's, False for a name that no file can have
+        raise BadInput(f"{place}: no file {below}")
+    return [*_with_bases(below, (path, *above)), own]
+
+
+def _entries(path: Path) -> list[yaml12.Entry]:
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from None
     except (OSError, ValueError) as error:

@@ -291,3 +291,51 @@ def test_differences_name_what_differs_and_nothing_that_may():
         "train.lr: 2e-05 in the run folder, 3e-05 now",
     ]
     assert config.differences(old, replace(old, pool=config.PoolConfig(slots=2))) == []
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes texts as files."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(**texts: str) -> None:
+        Path("below").mkdir(exist_ok=True)
+        for name, text in texts.items():
+            Path("below", f"{name}.yaml").write_text(text)
+
+    return write
+
+
+def test_a_base_is_what_a_file_begins_with(write):
+    write(
+        one="name: one\ntrain: {lr: 1e-3, epochs: 5}\nsweep: {train.clip: [0, 1]}",
+        two="base: one.yaml\ntrain: {lr: 2e-3}\nsweep: {train.warmup: [0, 0.1]}",
+        three="train: {b1: 0.8}\nbase: ../below/two.yaml\nname: three",
+    )
+    study = config.load("below/three.yaml", ["--train.epochs", "7"])
+    assert study == Study(
+        name="three",
+        train=TrainConfig(lr=2e-3, epochs=7, b1=0.8),
+        sweep={"train.clip": [0, 1], "train.warmup": [0, 0.1]},
+    )
+    assert "base" not in config.dump(study)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"a": "base: b.yaml", "b": "base: a.yaml"}, "below/b.yaml, line 1: base: below/a.yaml is based on this file"),
+        ({"a": "base: a.yaml"}, "below/a.yaml, line 1: base: below/a.yaml is based on this file"),
+        ({"a": "name: x\nbase: none.yaml"}, "below/a.yaml, line 2: base: no file below/none.yaml"),
+        ({"a": "base: [b]"}, "below/a.yaml, line 1: base: expected the name of a study's file, found ['b']"),
+        ({"a": "base: ''"}, "below/a.yaml, line 1: base: expected the name of a study's file, found ''"),
+        ({"a": "base: b.yaml", "b": "name: x\ntrain: {lr: -1}"}, "below/b.yaml, line 2: train.lr: expected a number"),
+        ({"a": "base: b.yaml", "b": "base: c.yaml"}, "below/b.yaml, line 1: base: no file below/c.yaml"),
+        ({"a": "base: b.yaml", "b": ""}, "below/b.yaml: empty"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_one_line(write, texts, message):
+    write(**texts)
+    with pytest.raises(BadInput) as error:
+        config.load("below/a.yaml")
+    assert str(error.value).startswith(message)
