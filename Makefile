@@ -43,7 +43,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) --constraint constraints.txt --editable '.[test,dev,hub,notebook]'
+	$(PIP) --constraint constraints.txt --editable '.[test,dev,hub,tfds,notebook]'
 	@touch $@
 
 $(VENV)/.parity: $(VENV)/.dev

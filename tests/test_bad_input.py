@@ -30,6 +30,7 @@ BASE = {
 }
 TRAIN, DEV, CONFIG, WEIGHTS = "data/train.tsv", "data/dev.tsv", "encoder/config.json", "encoder/model.safetensors"
 LONG = "x" * 300
+NUMBERS = "sentence\tlabel\nw1\t0.5\nw2\t1\n"
 
 
 class Folder:
@@ -285,6 +286,108 @@ DATA = {
     "a batch above the subset": case("train.batch_size: 4, but there are 3 training", task={"n_train": 3}),
     "a subset above the train set": case("task.n_train: 21, but the training set of text has 20", task={"n_train": 21}),
     "a batch of the sweep": case("train.batch_size: 21, but", words=("--sweep.train.batch_size", "[4, 21]")),
+    "words where numbers are wanted": case(
+        "data/train.tsv, line 2: found the label '", "', a finite number of 32 bits is accepted",
+        task={"regression": True},
+    ),
+    "no number": case(
+        "data/train.tsv, line 4: found the label 'abc', a finite", task={"regression": True},
+        files={TRAIN: NUMBERS + "w1\tabc\n", DEV: NUMBERS},
+    ),
+    "no finite number": case(
+        "data/dev.tsv, line 4: found the label 'nan', a finite", task={"regression": True},
+        files={TRAIN: NUMBERS, DEV: NUMBERS + "w1\tnan\n"},
+    ),
+    "a number of more than 32 bits": case(
+        "data/train.tsv, line 4: found the label '1e39', a finite", task={"regression": True},
+        files={TRAIN: NUMBERS + "w1\t1e39\n", DEV: NUMBERS},
+    ),
+    "no number in a test set": case(
+        "data/test.tsv, line 4: found the label '?', a finite", task={"regression": True, "test": "test.tsv"},
+        files={TRAIN: NUMBERS, DEV: NUMBERS, "data/test.tsv": NUMBERS + "w1\t?\n"},
+    ),
+    "one number": case(
+        "task.train: all 3 examples have the label 0.5; two numbers are needed", task={"regression": True},
+        files={TRAIN: "sentence\tlabel\nw1\t.5\nw2\t0.5\nw3\t5e-1\n", DEV: NUMBERS},
+    ),
+    "labels of a regression": case(
+        "task.labels: not together with task.regression", task={"regression": True, "labels": ["low", "high"]}
+    ),
+    "a regression of a GLUE task": case("task.regression: rte has its own", task={"name": "rte", "regression": True}),
+    "a regression of the generated task": case(
+        "task.regression: the generated task has no files", task={"name": "generated", "path": None, "regression": True}
+    ),
+    "a metric of classes for numbers": case(
+        "task.metric: 'accuracy' ", "accepted are pearson, spearman, pearson_spearman",
+        task={"regression": True, "metric": "accuracy"}, files={TRAIN: NUMBERS, DEV: NUMBERS},
+    ),
+    "a metric of numbers for classes": case("task.metric: 'pearson' ", "accepted are acc", task={"metric": "pearson"}),
+    "halves of three": case(
+        "task.split_dev: the dev set has 3 examples; 4 or more are needed for two halves", task={"split_dev": 1},
+        files={DEV: "sentence\tlabel\nw1\tlow\nw2\thigh\nw3\tlow\n"},
+    ),
+    "halves and a test set": case(
+        "task.split_dev: not together with task.test", task={"split_dev": 1, "test": "dev.tsv"}
+    ),
+    "a half of one class": case(
+        "task.split_dev: with seed 1 all ", " half have the label 'low', as 4 of the dev set's 5 have; each half ",
+        task={"split_dev": 1}, files={DEV: "sentence\tlabel\nw1\thigh\n" + "w2\tlow\n" * 4},
+    ),
+    "a half of one number": case(
+        "task.split_dev: with seed 1 all ", " half have the label 0.5, as 5 of the dev set's 5 have",
+        task={"split_dev": 1, "regression": True},
+        files={TRAIN: NUMBERS, DEV: "sentence\tlabel\n" + "w2\t0.5\n" * 5},
+    ),
+    "a negative seed of halves": case("task.split_dev: expected an integer of at least 0", task={"split_dev": -1}),
+    "a second dev set that is not there": case(
+        "task.dev: no file data/dev_mismatched.tsv; its folder has dev.tsv, dev_matched.tsv, train.tsv; without a "
+        "second dev set, name the first in task.dev",
+        task={"name": "mnli"}, files={"data/dev_matched.tsv": "sentence1\n"},
+    ),
+    "the hub for texts": case("task.path: found 'hub', accepted are hub:OWNER/NAME and", task={"path": "hub"}),
+    "TFDS for texts": case("task.path: found 'tfds', accepted are tfds:NAME and tfds:NAME/", task={"path": "tfds"}),
+    "a namespace of TFDS": case("task.path: found 'tfds:a:b', accepted are tfds:NAME and", task={"path": "tfds:a:b"}),
+}  # fmt: skip
+
+REACH = {
+    "an unknown name on the hub": case(
+        "task.path: hub: cannot load no/where: ", "; a folder with the files is accepted too",
+        task={"path": "hub:no/where"},
+    ),
+    "an unknown config on the hub": case(
+        "task.path: hub: cannot load repository (two): ", "BuilderConfig 'two' not found. Available: ['one']",
+        task={"path": "hub:repository:two"},
+        files={
+            "repository/one.csv": "sentence,label\nw1,low\n",
+            "repository/README.md": "---\nconfigs:\n- config_name: one\n  data_files: one.csv\n---\n",
+        },
+    ),
+    "a GLUE task without a network": case(
+        "task.path: hub: cannot load nyu-mll/glue (rte): ConnectionError", task={"name": "rte", "path": "hub"}
+    ),
+    "an unknown name of TFDS": case(
+        "task.path: tfds:glew/rte: nothing prepared in ", "tfds/glew/rte, and TFDS knows no data set 'glew'; did you",
+        task={"path": "tfds:glew/rte"},
+    ),
+    "an unknown config of TFDS": case(
+        "task.path: tfds:glue/rta: no config 'rta'; accepted are tfds:glue/cola, ", task={"path": "tfds:glue/rta"}
+    ),
+    "what TFDS has not prepared": case(
+        "task.path: tfds:glue/rte: nothing prepared in ", "accepted is what TFDS has prepared there with file_format=",
+        task={"name": "rte", "path": "tfds"},
+    ),
+    "a damaged folder of TFDS": case(
+        "task.path: made: cannot be read (", "; TFDS must prepare it as array_record", task={"path": "made"},
+        files={"made/dataset_info.json": "{}", "made/features.json": "{"},
+    ),
+    "another format of TFDS": case(
+        "task.path: made: cannot be read (", "tfrecord", "; TFDS must prepare it as array_record",
+        task={"path": "made"},
+        files={
+            "made/dataset_info.json": '{"name": "made", "version": "1.0.0", "fileFormat": "tfrecord"}',
+            "made/features.json": "{}",
+        },
+    ),
 }  # fmt: skip
 
 OUT = {
@@ -315,6 +418,36 @@ def test_a_mistake_is_one_line_and_exit_2(here, capsys, name):
     for part in said:
         assert part in line
     assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before, "something was written"
+
+
+@pytest.mark.parametrize("name", REACH)
+def test_a_data_set_out_of_reach_is_one_line_at_once(here, capsys, monkeypatch, name):
+    said, changes, _, words, files = REACH[name]
+    pytest.importorskip("tensorflow_datasets" if "TFDS" in name else "datasets")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(here / "tfds"))
+    put(here / "s.yaml", yaml.safe_dump(merged(changes)))
+    for path, content in files.items():
+        put(here / path, content)
+    began = time.monotonic()
+    line = refused(capsys, *words)
+    assert time.monotonic() - began < 3
+    for part in said:
+        assert part in line
+
+
+def test_a_note_is_one_line_and_stops_nothing(here, capsys):
+    """Rows of QQP that lack columns; the batch size then stops the study before it trains."""
+    rows = "\n".join(f"{i}\t1\t2\tw{i}\tw1\t{i % 2}" for i in range(6))
+    text = f"id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n{rows}\n7\t1\t2\tw1\nw2\tw3\t0\n"
+    put(here / TRAIN, text)
+    put(here / DEV, text.partition("\n7\t")[0])
+    put(here / "s.yaml", yaml.safe_dump(merged({"task": {"name": "qqp"}})))
+    for _ in range(2):  # each time, and not once in a process
+        assert cli.main(["run", "s.yaml", "--train.batch_size", "21"]) == cli.BAD_INPUT
+        assert capsys.readouterr().err.splitlines() == [
+            "jaxft: data/train.tsv: 2 of 8 rows lack columns and are passed over",
+            "jaxft: train.batch_size: 21, but there are 6 training examples",
+        ]
 
 
 ACCEPTED = {

@@ -82,7 +82,7 @@ def test_glue_as_bert_reads_it(glue, name, sizes, positive, mean, longest, disti
     assert lengths.max() == longest
     assert len(np.unique(train.tokens)) == pytest.approx(distinct, abs=50)
     assert train.tokens.dtype == np.uint16
-    assert task.metrics == metrics.NAMES
+    assert task.metrics == metrics.fitting(2)
 
 
 MRPC = '\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\tthe cat\t"a dog\n0\t7\t8\tthe dog\ta mat\n'
@@ -174,3 +174,38 @@ def test_a_text_of_control_characters_is_two_special_tokens(tmp_path):
     content = "s\ty\n\x01\tx\nthe\tz\n"
     task = load(**COLUMNS, path=write(tmp_path, train=content, dev=content))
     assert np.diff(task.train.offsets).tolist() == [2, 3]
+
+
+NUMBERS = "s\ty\nthe cat\t0.5\na dog\t-1\nred mat\t1e3\n"
+
+
+def test_numbers_to_be_predicted(tmp_path):
+    test = "s\ty\nthe cat\t\na dog\t2\n"
+    task = load(
+        **COLUMNS, path=write(tmp_path, train=NUMBERS, dev=NUMBERS, test=test), regression=True, test="test.tsv"
+    )
+    assert task.labels == ()
+    assert task.train.labels.dtype == task.evals["test"].labels.dtype == np.float32
+    assert task.train.labels.tolist() == [0.5, -1, 1000]
+    np.testing.assert_array_equal(task.evals["test"].labels, np.array([np.nan, 2], np.float32))
+    assert task.metric == "pearson_spearman"
+    assert task.metrics == metrics.fitting(0)
+    assert load(**COLUMNS, path=str(tmp_path), regression=True, metric="spearman").metric == "spearman"
+
+
+def test_numbers_are_the_same_in_every_format(tmp_path):
+    rows = [{"s": "the cat", "y": 0.1}, {"s": "a dog", "y": 3}]
+    path = write(
+        tmp_path,
+        **{
+            "t.tsv": "s\ty\nthe cat\t0.1000\na dog\t3\n",
+            "t.csv": "s,y\nthe cat,1e-1\na dog,3.0\n",
+            "t.jsonl": "".join(json.dumps(row) + "\n" for row in rows),
+        },
+    )
+    tasks_ = [load(**COLUMNS, path=path, regression=True, train=f, dev=f) for f in ("t.tsv", "t.csv", "t.jsonl")]
+    assert len({task.fingerprint for task in tasks_}) == 1
+    near = write(tmp_path, near="s\ty\nthe cat\t0.1\na dog\t3.000001\n")
+    assert (
+        load(**COLUMNS, path=near, regression=True, train="near.tsv", dev="t.tsv").fingerprint != tasks_[0].fingerprint
+    )

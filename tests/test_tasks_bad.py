@@ -29,9 +29,15 @@ GOOD = "s\ty\nthe cat\tno\na dog\tyes\n"
         ({"labels": ["no"]}, "task.labels: two or more are needed, found 1"),
         ({"labels": []}, "task.labels: two or more are needed, found 0"),
         (
-            {"metric": "pearson"},
-            "task.metric: 'pearson' is unknown; accepted are accuracy, f1, mcc, accuracy_f1",
+            {"metric": "bleu"},
+            "task.metric: 'bleu' is unknown; accepted are accuracy, f1, mcc, accuracy_f1",
         ),
+        ({"metric": "pearson"}, "task.metric: 'pearson' "),
+        ({"regression": True}, "train.tsv, line 2: found the label 'no', a finite number of 32 bits is accepted"),
+        ({"regression": True, "labels": ["no", "yes"]}, "task.labels: not together with task.regression"),
+        ({"path": "hub"}, "task.path: found 'hub', accepted are hub:OWNER/NAME and hub:OWNER/NAME:CONFIG, and for a"),
+        ({"path": "hub:"}, "task.path: found 'hub:', accepted are hub:OWNER/NAME"),
+        ({"path": "tfds"}, "task.path: found 'tfds', accepted are tfds:NAME and tfds:NAME/CONFIG, and for a GLUE task"),
         ({"metric": "f1", "labels": ["no", "yes", "maybe"]}, "'f1' is for two classes, and there are 3"),
         ({"max_length": 129}, "task.max_length: 129 is more than the 128 positions of the model"),
         ({"max_length": 2}, "task.max_length: 2 is too short; 3 is the least"),
@@ -81,6 +87,28 @@ def test_bad_rows_name_file_and_line(tmp_path, split, content, message):
 
 
 @pytest.mark.parametrize(
+    ("split", "content", "message"),
+    [
+        ("train", "s\ty\na\t1\nthe\t\n", "train.tsv, line 3: no label in column 'y'"),
+        ("train", "s\ty\na\t1.50\nthe\t1.5\n", "task.train: all 2 examples have the label 1.5; two numbers are needed"),
+        # Unequal as written, and equal in the 32 bits that are trained on.
+        ("train", "s\ty\na\t1\nthe\t1.00000001\n", "task.train: all 2 examples have the label 1.0; two numbers"),
+        ("train", "s\ty\na\t1\nthe\t1,5\n", "train.tsv, line 3: found the label '1,5', a finite number of 32 bits is"),
+        ("dev", "s\ty\na\tinf\n", "dev.tsv, line 2: found the label 'inf', a finite number of 32 bits is accepted"),
+        ("test", "s\ty\na\tnan\n", "test.tsv, line 2: found the label 'nan', a finite number of 32 bits is accepted"),
+        ("test", "s\ty\na\t1e39\n", "test.tsv, line 2: found the label '1e39', a finite number of 32 bits is accepted"),
+    ],
+)
+def test_bad_numbers_name_file_and_line(tmp_path, split, content, message):
+    good = "s\ty\nthe cat\t0.5\na dog\t1.5\n"
+    path = write(tmp_path, **({"train": good, "dev": good, "test": good} | {split: content}))
+    with pytest.raises(BadInput) as error:
+        load(**COLUMNS, path=path, regression=True, test="test.tsv")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
         ({"s": 1, "y": "no"}, "line 2: 's' is not a text (int)"),
@@ -97,6 +125,16 @@ def test_bad_values_of_json(tmp_path, row, message):
     with pytest.raises(BadInput) as error:
         load(**COLUMNS, path=path, train="t.jsonl", dev="t.jsonl")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("value", [True, float("nan"), "2 3", [1.0]])
+def test_bad_numbers_of_json(tmp_path, value):
+    content = "".join(json.dumps(row) + "\n" for row in ({"s": "the cat", "y": 1}, {"s": "a", "y": value}))
+    path = write(tmp_path, **{"t.jsonl": content})
+    with pytest.raises(
+        BadInput, match=r"t.jsonl, line 2: (found the label '|a label is a text or a number, found list)"
+    ):
+        load(**COLUMNS, path=path, train="t.jsonl", dev="t.jsonl", regression=True)
 
 
 def test_the_shortest_length_of_a_pair_works(tmp_path):

@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+import warnings
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxft.errors import BadInput
+from jaxft.errors import BadInput, Note
 
 
 class Table(NamedTuple):
@@ -37,11 +38,12 @@ class Table(NamedTuple):
 Rows = Iterable[tuple[int, list[str]]]
 
 
-def read(file: Path, header: Sequence[str] = ()) -> Table:
+def read(file: Path, header: Sequence[str] = (), *, broken: bool = False) -> Table:
     """Reads a .tsv, .csv or .jsonl file in UTF-8, with or without a byte order mark.
 
     TSV is split at every tab: quotes mean nothing, as in GLUE. CSV is quoted. `header` names the columns of a
-    file that has no header line. Raises BadInput, with the line, for what is not such a table or has no rows.
+    file that has no header line. Where `broken` is true, rows that lack columns are passed over, and a Note says how
+    many. Raises BadInput, with the line, for what is not such a table or has no rows.
     """
     readers = {".tsv": _tsv, ".csv": _csv, ".jsonl": _jsonl}
     if file.suffix not in readers:
@@ -49,7 +51,7 @@ def read(file: Path, header: Sequence[str] = ()) -> Table:
     text = _decode(file)
     if not text.strip():
         raise BadInput(f"{file}: the file is empty")
-    return readers[file.suffix](str(file), text, header)
+    return readers[file.suffix](str(file), text, header, broken)
 
 
 def _decode(file: Path) -> str:
@@ -73,11 +75,11 @@ def _lines(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")]
 
 
-def _tsv(name: str, text: str, header: Sequence[str]) -> Table:
-    return _table(name, ((n, line.split("\t")) for n, line in enumerate(_lines(text), 1)), header)
+def _tsv(name: str, text: str, header: Sequence[str], broken: bool) -> Table:
+    return _table(name, ((n, line.split("\t")) for n, line in enumerate(_lines(text), 1)), header, broken)
 
 
-def _csv(name: str, text: str, header: Sequence[str]) -> Table:
+def _csv(name: str, text: str, header: Sequence[str], broken: bool) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
 
     def rows() -> Rows:
@@ -90,27 +92,33 @@ def _csv(name: str, text: str, header: Sequence[str]) -> Table:
         except csv.Error as error:
             raise BadInput(f"{name}, line {line}: broken CSV ({error})") from None
 
-    return _table(name, rows(), header)
+    return _table(name, rows(), header, broken)
 
 
-def _table(name: str, rows: Rows, header: Sequence[str]) -> Table:
+def _table(name: str, rows: Rows, header: Sequence[str], broken: bool) -> Table:
     rows = iter(rows)
     names = list(header) or next(rows)[1]
     twice = sorted({column for column in names if names.count(column) > 1})
     if twice:
         raise BadInput(f"{name}: the column {twice[0]!r} appears twice in the header")
-    places, values = [], []
+    places, values, lacking = [], [], 0
     for line, cells in rows:
+        if broken and len(cells) < len(names):
+            lacking += 1
+            continue
         if len(cells) != len(names):
             raise BadInput(f"{name}, line {line}: {len(cells)} columns; {len(names)} are expected: {', '.join(names)}")
         places.append(line)
         values.append(cells)
     if not values:
-        raise BadInput(f"{name}: a header and no rows")
+        raise BadInput(f"{name}: a header and no rows{' with all of its columns' if lacking else ''}")
+    if lacking:
+        said = f"{name}: {lacking} of {lacking + len(values)} rows lack columns and are passed over"
+        warnings.warn(Note(said), stacklevel=2)
     return Table(name, dict(zip(names, map(list, zip(*values, strict=True)), strict=True)), places)
 
 
-def _jsonl(name: str, text: str, header: Sequence[str]) -> Table:
+def _jsonl(name: str, text: str, header: Sequence[str], broken: bool) -> Table:
     places, objects = [], []
     for line, content in enumerate(_lines(text), 1):
         if not content.strip():

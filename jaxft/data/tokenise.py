@@ -12,11 +12,14 @@ from jaxft.types import Split
 CHUNK = 4096  # examples in one call: enough for the tokenizer's threads, little enough for memory
 
 
-def tokenise(texts: Sequence[tuple[str, str | None]], labels: Sequence[int], tokenizer: Any, max_length: int) -> Split:
+def tokenise(
+    texts: Sequence[tuple[str, str | None]], labels: Sequence[int] | Sequence[float], tokenizer: Any, max_length: int
+) -> Split:
     """One split as arrays, special tokens included, each example cut to `max_length` tokens.
 
-    Of two texts the longer one is cut first, token by token, as Hugging Face does. `tokenizer` is a fast one
-    of transformers. Raises BadInput where an example has no token, or token types other than 0s and then 1s.
+    Of two texts the longer one is cut first, token by token, as Hugging Face does. Labels become int32, or float32
+    where they are floats. `tokenizer` is a fast one of transformers. Raises BadInput where an example has no token,
+    or token types other than 0s and then 1s.
     """
     tokens, second, lengths = [], [], []
     dtype = np.min_scalar_type(max(tokenizer.get_vocab().values()))
@@ -33,7 +36,9 @@ def tokenise(texts: Sequence[tuple[str, str | None]], labels: Sequence[int], tok
             lengths.append(len(ids))
             second.append(before)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return Split(np.concatenate(tokens), offsets, np.asarray(second, np.int32), np.asarray(labels, np.int32))
+    targets = np.asarray(labels)
+    targets = targets.astype(np.float32 if targets.dtype.kind == "f" else np.int32)
+    return Split(np.concatenate(tokens), offsets, np.asarray(second, np.int32), targets)
 
 
 def fingerprint(labels: Sequence[str], splits: Mapping[str, Split]) -> str:
@@ -41,7 +46,8 @@ def fingerprint(labels: Sequence[str], splits: Mapping[str, Split]) -> str:
     digest = hashlib.sha256(repr(tuple(labels)).encode())
     for name, split in sorted(splits.items()):
         for field, values in zip(split._fields, split, strict=True):
-            array = np.asarray(values).astype("<i4")  # the same hash whatever integer holds the tokens
+            array = np.asarray(values)
+            array = array.astype("<f4" if array.dtype.kind == "f" else "<i4")  # whatever integer holds the tokens
             digest.update(f"{name} {field} {len(array)}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()[:16]

@@ -11,6 +11,7 @@ from jaxft import metrics
 from jaxft.config import TaskConfig
 from jaxft.data.tokenise import fingerprint, tokenise
 from jaxft.errors import BadInput
+from jaxft.tasks import halves
 from jaxft.tasks.source import Source
 from jaxft.types import Task
 
@@ -37,6 +38,8 @@ def load(config: TaskConfig, tokenizer: Any, positions: int) -> Task:
         hint = f"; did you mean {close[0]}?" if close else ""
         raise BadInput(f"task.name: {config.name!r} is unknown; accepted are {', '.join(sorted(known))}{hint}")
     source = known[config.name].read(config)
+    if config.split_dev is not None:
+        source = halves.split(source, config.split_dev)
     metric = config.metric or source.metric
     _check_train(config, source)
     metrics.check(metric, len(source.labels))
@@ -59,8 +62,8 @@ def _check_train(config: TaskConfig, source: Source) -> None:
     labels = source.splits["train"].labels
     counts = Counter(labels)
     if len(counts) < 2:
-        only = source.labels[labels[0]]
-        raise BadInput(f"task.train: all {len(labels)} examples have the label {only!r}; two classes are needed")
+        only, needed = (source.labels[int(labels[0])], "classes") if source.labels else (labels[0], "numbers")
+        raise BadInput(f"task.train: all {len(labels)} examples have the label {only!r}; two {needed} are needed")
     if config.n_train is not None and not 1 <= config.n_train <= len(labels):
         raise BadInput(f"task.n_train: {config.n_train} is not between 1 and the {len(labels)} training examples")
 

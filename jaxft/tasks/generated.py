@@ -27,7 +27,7 @@ def read(config: TaskConfig) -> Source:
     Raises:
         BadInput: a key is set that is about files.
     """
-    files = ("path", "train", "dev", "test", "text", "text_pair", "label", "labels")
+    files = ("path", "train", "dev", "test", "text", "text_pair", "label", "labels", "regression")
     refuse(config, files, "the generated task has no files; this key is for others")
     rng = Random(0)
     splits: dict[str, Raw] = {}

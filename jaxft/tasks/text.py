@@ -1,28 +1,34 @@
-"""Text classification in files of your own: TSV, CSV, JSON lines, or a folder that `datasets` saved."""
+"""Texts of your own with classes or numbers: TSV, CSV, JSON lines, or a data set of `datasets` or TFDS."""
 
 from jaxft.config import TaskConfig
-from jaxft.data import files
 from jaxft.data.files import Table
 from jaxft.errors import BadInput
-from jaxft.tasks.source import Columns, Source, label_names, paths, raw, saved
+from jaxft.tasks.source import Columns, Source, label_names, raw, tables
 
 
 def read(config: TaskConfig) -> Source:
-    """Reads the files that the study names; labels are `config.labels`, or the training file's, sorted.
+    """Reads the splits that the study names; classes are `config.labels`, or the training set's, sorted.
 
     Labels that are all whole numbers are sorted as numbers. Test labels may be missing. Raises BadInput.
     """
-    splits = saved(config) or {split: files.read(file) for split, file in paths(config).items()}
+    if config.regression and config.labels is not None:
+        raise BadInput("task.labels: not together with task.regression: the labels are numbers then, and have no names")
+    found, _ = tables(config)
     columns = Columns(config.text, config.text_pair, config.label)
-    labels = tuple(map(str, config.labels)) if config.labels is not None else _found(splits["train"], config.label)
+    labels = () if config.regression else _classes(config, found["train"])
+    numbers = None if config.regression else {name: number for number, name in enumerate(labels)}
+    raws = {split: raw(table, columns, numbers, split != "test") for split, table in found.items()}
+    return Source(raws, labels, "pearson_spearman" if config.regression else "accuracy")
+
+
+def _classes(config: TaskConfig, train: Table) -> tuple[str, ...]:
+    labels = tuple(map(str, config.labels)) if config.labels is not None else _found(train, config.label)
     if config.labels is not None and len(labels) < 2:
         raise BadInput(f"task.labels: two or more are needed, found {len(labels)}")
     twice = sorted({name for name in labels if labels.count(name) > 1})
     if twice:
         raise BadInput(f"task.labels: {twice[0]!r} appears twice")
-    numbers = {name: number for number, name in enumerate(labels)}
-    raws = {split: raw(table, columns, numbers, split != "test") for split, table in splits.items()}
-    return Source(raws, labels, "accuracy")
+    return labels
 
 
 def _found(table: Table, column: str) -> tuple[str, ...]:
