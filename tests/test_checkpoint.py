@@ -6,12 +6,14 @@ import pickle
 import re
 import zipfile
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
+import toys
 from safetensors.numpy import load_file, save_file
 
 from jaxft import models
@@ -27,22 +29,46 @@ CONFIG = {
     "intermediate_size": 24,
     "max_position_embeddings": 12,
 }
+CONFIGS = {
+    "bert": CONFIG,
+    "roberta": CONFIG
+    | {"model_type": "roberta", "vocab_size": 300, "type_vocab_size": 1, "max_position_embeddings": 14},
+}
+HEADS = {
+    "bert": ("BertModel", "BertForSequenceClassification"),
+    "roberta": ("RobertaModel", "RobertaForSequenceClassification"),
+}
+every_kind = pytest.mark.parametrize("kind", CONFIGS, indirect=True)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
 WORD_KEY = "bert.embeddings.word_embeddings.weight"
 
 
-@pytest.fixture(scope="module")
-def params() -> dict[str, np.ndarray]:
-    fresh = jax.jit(models.assemble(CONFIG | {"initializer_range": 0.5}, 3).init)(jax.random.key(0))
+@cache
+def _params(kind: str) -> dict[str, np.ndarray]:
+    fresh = jax.jit(models.assemble(CONFIGS[kind] | {"initializer_range": 0.5}, 3).init)(jax.random.key(0))
     rng = np.random.default_rng(0)
     return {name: np.asarray(x) + rng.normal(size=x.shape).astype(np.float32) for name, x in fresh.items()}
 
 
 @pytest.fixture
-def folder(tmp_path, params) -> Path:
+def kind(request) -> str:
+    """The family of the checkpoint: BERT where a test does not ask for `every_kind`."""
+    return getattr(request, "param", "bert")
+
+
+@pytest.fixture
+def params(kind) -> dict[str, np.ndarray]:
+    return _params(kind)
+
+
+@pytest.fixture
+def folder(tmp_path, kind, params) -> Path:
     """A good checkpoint with a tokenizer, to be damaged."""
-    checkpoint.save(tmp_path, CONFIG, params)
-    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    checkpoint.save(tmp_path, CONFIGS[kind], params)
+    if kind == "bert":
+        (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    else:
+        toys.bpe().save(str(tmp_path / "tokenizer.json"))
     return tmp_path
 
 
@@ -56,12 +82,12 @@ def _build(folder: Path, classes: int = 2) -> dict[str, np.ndarray]:
     return models.build(models.open(str(folder)), classes)[1]
 
 
-def _assert_loaded(folder: Path, params: dict, without: tuple[str, ...] = (), tolerance: float = 0.0) -> None:
+def _assert_loaded(folder: Path, params: dict, without: tuple[str, ...] = ()) -> None:
     loaded = _build(folder)
     assert set(loaded) == {name for name in params if not name.startswith(("classifier", *without))}
     for name, value in loaded.items():
         assert value.dtype == np.float32
-        np.testing.assert_allclose(value, params[name], rtol=tolerance, err_msg=name)
+        np.testing.assert_array_equal(value, params[name], err_msg=name)
 
 
 def _refused(folder: Path | str, *parts: str) -> None:
@@ -79,18 +105,22 @@ def test_opens_with_all_that_is_needed(folder):
     assert models.positions(found) == 12
 
 
+@every_kind
 def test_safetensors(folder, params):
     _assert_loaded(folder, params)
 
 
-def test_without_prefix_and_with_foreign_tensors(folder, params):
+@every_kind
+def test_without_prefix_and_with_foreign_tensors(folder, kind, params):
     def change(tensors):
-        bare = {name.removeprefix("bert."): value for name, value in tensors.items()}
+        bare = {name.removeprefix(f"{kind}."): value for name, value in tensors.items()}
         foreign = {
             "cls.predictions.bias": np.ones(40, np.float32),
             "cls.seq_relationship.weight": np.ones((2, 16), np.float32),
             "embeddings.position_ids": np.arange(12)[None],
             "classifier.weight": np.ones((7, 5), np.float32),
+            "classifier.dense.weight": np.ones((7, 5), np.float32),
+            "lm_head.layer_norm.weight": np.ones(16, np.float32),
         }
         return bare | foreign
 
@@ -111,12 +141,11 @@ def test_old_layer_norm_names(folder, params):
     _assert_loaded(folder, params)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float16, 2e-3), (ml_dtypes.bfloat16, 1e-2)])
-def test_half_precision(folder, params, dtype, tolerance):
+@every_kind
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_half_precision(folder, params, dtype):
     _edit(folder, lambda tensors: {name: x.astype(dtype) for name, x in tensors.items()})
-    loaded = _build(folder)
-    assert loaded["pooler/kernel"].dtype == np.float32
-    assert (loaded["pooler/kernel"] == params["pooler/kernel"].astype(dtype).astype(np.float32)).all()
+    _assert_loaded(folder, {name: x.astype(dtype).astype(np.float32) for name, x in params.items()})
 
 
 def _shard(folder: Path, suffix: str, write) -> None:
@@ -143,6 +172,7 @@ def _to_torch(tensors: dict, file: Path, **kwargs) -> None:
     torch.save({name: torch.tensor(x) for name, x in tensors.items()}, file, **kwargs)
 
 
+@every_kind
 @pytest.mark.parametrize("zipped", [True, False])
 def test_bin(folder, params, zipped):
     tensors = load_file(folder / "model.safetensors")
@@ -264,14 +294,15 @@ def test_bin_layout_never_leaves_its_storage(entries, offset, shape, strides):
         torchfile._array(torchfile.Stored("0", "FloatStorage", entries, offset, shape, strides), data)
 
 
-def test_saved_checkpoint_loads_in_torch(folder, params):
+@every_kind
+def test_saved_checkpoint_loads_in_torch(folder, kind, params):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     tokenizer = models.open(str(folder)).tokenizer
     out = folder / "new" / "out"
-    checkpoint.save(out, CONFIG | {"torch_dtype": "float16"}, params, tokenizer, labels=["no", "maybe", "yes"])
+    checkpoint.save(out, CONFIGS[kind] | {"torch_dtype": "float16"}, params, tokenizer, labels=["no", "maybe", "yes"])
     loaded, info = transformers.AutoModelForSequenceClassification.from_pretrained(out, output_loading_info=True)
     assert not any(info.values()), info
-    assert type(loaded).__name__ == "BertForSequenceClassification"
+    assert [type(loaded).__name__] == loaded.config.architectures == [HEADS[kind][1]]
     assert loaded.dtype == torch.float32
     assert loaded.config.id2label == {0: "no", 1: "maybe", 2: "yes"}
     assert loaded.config.label2id == {"no": 0, "maybe": 1, "yes": 2}
@@ -283,21 +314,49 @@ def test_saved_checkpoint_loads_in_torch(folder, params):
     ids, there = encoded["input_ids"], encoded["attention_mask"]
     rows, width = ids.shape
     positions = np.broadcast_to(np.arange(width), ids.shape)
-    arrays = (ids, encoded["token_type_ids"], positions, there, np.arange(rows) * width, np.zeros(rows))
+    types = encoded.get("token_type_ids", np.zeros_like(ids))
+    arrays = (ids, types, positions, there, np.arange(rows) * width, np.zeros(rows))
     batch = models.Batch(*(jax.numpy.asarray(x, np.int32) for x in arrays), jax.numpy.ones(rows))
-    found = jax.jit(models.assemble(CONFIG, 3).apply)(params, batch).logits
+    found = jax.jit(models.assemble(CONFIGS[kind], 3).apply)(params, batch).logits
     assert np.linalg.norm(found - wanted) < 1e-5 * np.linalg.norm(wanted)
 
 
-def test_saved_encoder_loads_in_torch(folder, params):
+@every_kind
+def test_saved_encoder_loads_in_torch(folder, kind, params):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
     encoder = {name: x for name, x in params.items() if not name.startswith("classifier")}
-    checkpoint.save(folder, CONFIG, encoder)
+    checkpoint.save(folder, CONFIGS[kind], encoder)
     loaded, info = transformers.AutoModel.from_pretrained(folder, output_loading_info=True)
+    # RoBERTa is fine-tuned without the pooler, which the bare encoder has there.
+    pooler = {"pooler.dense.weight", "pooler.dense.bias"} if kind == "roberta" else set()
+    assert set(info.pop("missing_keys")) == pooler
     assert not any(info.values()), info
-    assert type(loaded).__name__ == "BertModel"
+    assert [type(loaded).__name__] == loaded.config.architectures == [HEADS[kind][0]]
     _assert_loaded(folder, params)
+
+
+def test_a_folder_as_the_multiberts_have_it(folder, params):
+    """The config as of 2021, vocab.txt alone, and pytorch_model.bin alone, with the heads of pretraining."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    pretrained = transformers.BertForPreTraining.from_pretrained(folder)
+    state = pretrained.state_dict() | {"bert.embeddings.position_ids": torch.arange(12)[None]}
+    for file in folder.iterdir():
+        if file.name != "vocab.txt":
+            file.unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    config = CONFIG | {"architectures": ["BertForPreTraining"], "hidden_dropout_prob": 0.1, "initializer_range": 0.02}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert any(name.startswith("cls.predictions.") for name in state)
+    assert any(name.startswith("cls.seq_relationship.") for name in state)
+    _assert_loaded(folder, params)
+
+
+def test_padding_token_that_leaves_no_position(folder):
+    """Said with the name of the file when the checkpoint is opened, before its weights are read."""
+    config = CONFIGS["roberta"] | {"pad_token_id": 13}
+    (folder / "config.json").write_text(json.dumps(config))
+    _refused(folder, f"{folder}/config.json: pad_token_id: found 13, ", "below max_position_embeddings - 1 (13)")
 
 
 def test_fingerprint_is_of_config_and_weights(folder):
@@ -335,7 +394,7 @@ def test_missing_and_damaged_files(folder):
         ("{", "not JSON"),
         ("", "not JSON"),
         ("[1]", "found a list"),
-        ("{}", "model_type: found None, supported: bert"),
+        ("{}", "model_type: found None, supported: bert, "),
         (config.replace('"bert"', '"roberta5"'), "found 'roberta5'"),
         (config.replace("40", "12"), "the tokenizer knows 13 tokens, vocab_size is 12"),
     ):

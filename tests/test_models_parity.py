@@ -1,4 +1,4 @@
-"""BERT against torch transformers: logits, hidden states and the gradients of all parameters."""
+"""Every family against torch transformers: logits, hidden states and the gradients of all parameters."""
 
 import importlib.util
 from pathlib import Path
@@ -36,49 +36,57 @@ def _batch(ids: np.ndarray, types: np.ndarray, there: np.ndarray, labels: np.nda
     return Batch(*(jnp.asarray(x, jnp.int32) for x in arrays), jnp.ones(rows))
 
 
-def _both(folder: Path, config: dict, classes: int, ids, types, there) -> tuple[dict, dict]:
-    """Logits, hidden states and gradients by torch and by us, with the same weights and the same new head."""
+def _both(folder: Path, config: dict, classes: int, ids, types, there, **more) -> tuple[dict, dict]:
+    """Logits, hidden states and gradients by torch and by us, with the same weights and the same new head.
+
+    Padding is token 0 to us, whatever it is to torch; `more` is for torch.
+    """
     labels = np.arange(len(ids)) % classes
-    torch_model = transformers.BertForSequenceClassification.from_pretrained(
+    torch_model = transformers.AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=classes, ignore_mismatched_sizes=True, attn_implementation="eager"
     ).eval()
-    checkpoint = models.Checkpoint("test", folder, "bert", config, None, "")
-    model, pretrained = models.build(checkpoint, classes)
+    kind = config["model_type"]
+    model, pretrained = models.build(models.Checkpoint("test", folder, kind, config, None, ""), classes)
     params = {
         **jax.jit(model.init)(jax.random.key(3)),
         **{name: jnp.asarray(x) for name, x in pretrained.items()},
     }
     with torch.no_grad():
-        torch_model.classifier.weight.copy_(torch.tensor(np.asarray(params["classifier/kernel"]).T))
-        torch_model.classifier.bias.copy_(torch.tensor(np.asarray(params["classifier/bias"])))
-    arguments = {"input_ids": ids, "token_type_ids": types, "attention_mask": there, "labels": labels}
+        for name, value in _named_as_theirs(params, kind).items():
+            if name.startswith("classifier"):
+                torch_model.get_parameter(name).copy_(torch.tensor(np.asarray(value)))
+    padded = np.where(there, ids, config["pad_token_id"])
+    arguments = {"input_ids": padded, "attention_mask": there, "labels": labels} | more
+    if config["type_vocab_size"] > 1:
+        arguments["token_type_ids"] = types
     out = torch_model(**{k: torch.tensor(np.array(v)) for k, v in arguments.items()}, output_hidden_states=True)
     out.loss.backward()
     wanted = {"logits": out.logits.detach().numpy()}
     wanted |= {f"hidden {i}": h.detach().numpy() * there[..., None] for i, h in enumerate(out.hidden_states)}
     wanted |= {name: p.grad.numpy() for name, p in torch_model.named_parameters()}
 
-    batch = _batch(ids, types, there, labels)
+    batch = _batch(ids * there, types, there, labels)
 
-    def loss(params):
+    def loss(params, batch):
         out = model.apply(params, batch)
         picked = jax.nn.log_softmax(out.logits)[jnp.arange(len(labels)), batch.labels]
         return -picked.mean(), out
 
-    (_, out), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    (_, out), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, batch)
     found = {"logits": out.logits}
     found |= {f"hidden {i}": h * there[..., None] for i, h in enumerate(out.hidden)}
     # Their names from their own table, so that a wrong entry in ours would be seen as a wrong gradient.
-    return found | _named_as_theirs(grads), wanted
+    return found | _named_as_theirs(grads, kind), wanted
 
 
-def _named_as_theirs(grads: dict) -> dict:
+def _named_as_theirs(params: dict, kind: str) -> dict:
+    prefix = "bert" if kind == "bert" else "roberta"
     parts = {
-        "embeddings/word": "bert.embeddings.word_embeddings",
-        "embeddings/position": "bert.embeddings.position_embeddings",
-        "embeddings/type": "bert.embeddings.token_type_embeddings",
-        "embeddings/norm": "bert.embeddings.LayerNorm",
-        "layers": "bert.encoder.layer",
+        "embeddings/word": f"{prefix}.embeddings.word_embeddings",
+        "embeddings/position": f"{prefix}.embeddings.position_embeddings",
+        "embeddings/type": f"{prefix}.embeddings.token_type_embeddings",
+        "embeddings/norm": f"{prefix}.embeddings.LayerNorm",
+        "layers": f"{prefix}.encoder.layer",
         "query": "attention.self.query",
         "key": "attention.self.key",
         "value": "attention.self.value",
@@ -88,65 +96,110 @@ def _named_as_theirs(grads: dict) -> dict:
         "output": "output.dense",
         "output_norm": "output.LayerNorm",
         "pooler": "bert.pooler.dense",
-        "classifier": "classifier",
         "kernel": "weight",
         "scale": "weight",
         "embedding": "weight",
     }
     named = {}
-    for name, grad in grads.items():
+    for name, value in params.items():
         whole = name.rsplit("/", 1)[0]
         path = [whole, name.rsplit("/", 1)[1]] if whole in parts else name.split("/")
-        named[".".join(parts.get(part, part) for part in path)] = grad.T if name.endswith("/kernel") else grad
+        named[".".join(parts.get(part, part) for part in path)] = value.T if name.endswith("/kernel") else value
     return named
 
 
 def _assert_equal(found: dict, wanted: dict) -> None:
     assert set(found) == set(wanted)
     errors = {name: _relative(found[name], wanted[name]) for name in wanted if "key.bias" not in name}
-    worst = max(errors, key=lambda name: errors[name])
-    assert errors[worst] < 1e-5, (worst, errors[worst])
+    kinds = {"logits": "logits", "hidden": "hidden states"}
+    worst = {}
+    for name, error in errors.items():
+        kind = kinds.get(name.split()[0], "gradients")
+        worst[kind] = max(worst.get(kind, 0.0), error)
+    print("worst relative errors:", ", ".join(f"{kind} {error:.1e}" for kind, error in worst.items()))
+    assert max(worst.values()) < 1e-5, max(errors.items(), key=lambda item: item[1])
     # The softmax does not see a bias of the keys: its gradient is 0 but for rounding, in both.
-    scale = np.linalg.norm(wanted["classifier.weight"])
+    head = next(name for name in ("classifier.weight", "classifier.out_proj.weight") if name in wanted)
+    scale = np.linalg.norm(wanted[head])
     for name in wanted:
         if "key.bias" in name:
             assert np.linalg.norm(found[name]) < 1e-6 * scale
             assert np.linalg.norm(wanted[name]) < 1e-6 * scale
 
 
-@pytest.mark.parametrize(
-    ("seed", "classes", "layers", "heads", "width", "inner", "act"),
-    [
-        (0, 2, 1, 1, 16, 24, "gelu"),
-        (1, 3, 2, 4, 32, 64, "gelu"),
-        (2, 2, 3, 2, 24, 40, "gelu_new"),
-        (3, 3, 2, 3, 48, 32, "relu"),
-    ],
-)
-def test_random_configs(tmp_path, seed, classes, layers, heads, width, inner, act):
+LONGEST = 17
+LENGTHS = np.array([LONGEST, 5, 11, 2])
+
+CASES = [
+    # seed, classes, layers, heads, width, inner, act, pad, types, positions that are left over
+    (0, 2, 1, 1, 16, 24, "gelu", 0, 2, 3),
+    (1, 3, 2, 4, 32, 64, "gelu", 1, 1, 0),
+    (2, 2, 3, 2, 24, 40, "gelu_new", 1, 1, 3),
+    (3, 3, 2, 3, 48, 32, "relu", 4, 2, 1),
+]
+
+
+def _saved(folder: Path, kind: str, case: tuple) -> dict:
+    """A random model in a folder, with a table of positions that is long enough for 17 tokens; its config."""
+    seed, _, layers, heads, width, inner, act, pad, types, over = case
     torch.manual_seed(seed)
-    config = transformers.BertConfig(
+    config = transformers.AutoConfig.for_model(
+        kind,
         vocab_size=50,
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=inner,
         hidden_act=act,
-        max_position_embeddings=20,
+        max_position_embeddings=LONGEST + over + (0 if kind == "bert" else pad + 1),
+        type_vocab_size=types,
+        pad_token_id=pad,
         layer_norm_eps=1e-6,
         initializer_range=0.3,
     )
-    original = transformers.BertForSequenceClassification(config)
+    original = transformers.AutoModelForSequenceClassification.from_config(config)
     with torch.no_grad():  # HF starts all biases at 0 and all scales at 1, which would hide a mix-up
         for parameter in original.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    original.save_pretrained(tmp_path)
+    original.save_pretrained(folder)
+    return config.to_dict()
+
+
+def _texts(seed: int, pad: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens, types and mask of four examples, the second half of each of type 1; none holds the padding token."""
     rng = np.random.default_rng(seed)
-    lengths = np.array([17, 5, 11, 2])
-    there = (np.arange(17)[None, :] < lengths[:, None]).astype(np.int64)
-    types = (np.arange(17)[None, :] >= (lengths // 2)[:, None]) * there
-    ids = rng.integers(1, 50, there.shape) * there  # torch takes no gradient for token 0, the padding
-    _assert_equal(*_both(tmp_path, config.to_dict(), classes, ids, types, there))
+    there = (np.arange(LONGEST)[None, :] < LENGTHS[:, None]).astype(np.int64)
+    types = (np.arange(LONGEST)[None, :] >= (LENGTHS // 2)[:, None]) * there
+    ids = rng.integers(0, 49, there.shape)
+    return ids + (ids >= pad), types, there
+
+
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    [(kind, case) for kind in ("bert", "roberta") for case in CASES]
+    + [("xlm-roberta", CASES[0]), ("camembert", CASES[1])],
+    ids=lambda value: value if isinstance(value, str) else str(value[0]),
+)
+def test_random_configs(tmp_path, kind, case):
+    config = _saved(tmp_path, kind, case)
+    seed, classes, *_, pad, _, over = case
+    checkpoint = models.Checkpoint("test", tmp_path, kind, config, None, "")
+    assert models.positions(checkpoint) == LONGEST + over
+    _assert_equal(*_both(tmp_path, config, classes, *_texts(seed, pad)))
+
+
+def test_a_padding_token_within_an_example_takes_a_position(tmp_path):
+    """As torch has it where it is told the positions; of itself it would not count that token."""
+    config = _saved(tmp_path, "roberta", CASES[2])
+    ids, types, there = _texts(2, 1)
+    ids[0, 3] = 1
+    places = 2 + np.arange(LONGEST)[None, :] * there
+    found, wanted = _both(tmp_path, config, 2, ids, types, there, position_ids=places)
+    _, uncounted = _both(tmp_path, config, 2, ids, types, there)
+    for name in ("logits", "hidden 0", "hidden 3"):
+        assert _relative(found[name], wanted[name]) < 1e-5
+        assert _relative(found[name][0], uncounted[name][0]) > 1e-2
+        assert _relative(found[name][1:], uncounted[name][1:]) < 1e-5
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
+from tokenizers.processors import RobertaProcessing, TemplateProcessing
+from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from jaxft import keys, models, optim
@@ -84,10 +85,23 @@ BERT = {
     "type_vocab_size": 2,
 }
 
+ROBERTA = BERT | {
+    "model_type": "roberta",
+    "vocab_size": 300,
+    "max_position_embeddings": 18,
+    "type_vocab_size": 1,
+    "pad_token_id": 1,
+}
+
 
 def bert(classes: int = 2) -> tuple[Model, dict[str, np.ndarray]]:
     """A BERT of 2 layers, 32 wide, and weights for its encoder; the head is new in each replica."""
-    model = models.assemble(BERT, classes)
+    return encoder(BERT, classes)
+
+
+def encoder(config: dict, classes: int = 2) -> tuple[Model, dict[str, np.ndarray]]:
+    """The same of any config."""
+    model = models.assemble(config, classes)
     weights = jax.jit(model.init)(keys.named(jax.random.key(11), "toy"))
     return model, {n: np.asarray(w) for n, w in weights.items() if not n.startswith(("pooler", "classifier"))}
 
@@ -133,6 +147,18 @@ def tokenizer():
     words.post_processor = TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", pieces)
     named = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     return PreTrainedTokenizerFast(tokenizer_object=words, **named)
+
+
+def bpe() -> Tokenizer:
+    """Byte-level BPE in the manner of RoBERTa, learned from the words w0, w1, ...: <s> one </s></s> other </s>."""
+    pieces = Tokenizer(BPE())
+    pieces.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    special, alphabet = ["<s>", "<pad>", "</s>", "<unk>"], ByteLevel.alphabet()
+    trainer = BpeTrainer(vocab_size=299, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    pieces.train_from_iterator([" ".join(word for word in WORDS if word[0] == "w")] * 3, trainer)
+    pieces.add_special_tokens(["<mask>"])
+    pieces.post_processor = RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return pieces
 
 
 def checkpoint(folder: Path) -> Path:

@@ -1,0 +1,84 @@
+"""RoBERTa with a classifier (Liu et al. 2019); XLM-R and CamemBERT are the same but for their tokenizers.
+
+BERT's encoder, with positions that begin after the number of the padding token, and a head with a hidden layer in place
+of the pooler. Positions count the tokens of an example. Hugging Face counts those that are not padding, so that a text
+with the padding token itself in it ("<pad>") is numbered otherwise there.
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxft.errors import BadInput
+from jaxft.models import layers
+from jaxft.models.family import Config, Family
+from jaxft.models.layers import Linear, Sizes, dense
+from jaxft.types import Batch, Edit, Out
+
+PREFIX = "roberta."
+
+
+class Head(nn.Module):
+    """Two linear maps with tanh between them, and dropout before each."""
+
+    width: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B D"], drop: Edit) -> Float[Array, "B C"]:
+        """The logits of examples, from what stands at their first tokens."""
+        x = jnp.tanh(dense(drop("first", x), Linear(self.width, self.width, name="dense")()))
+        return dense(drop("classifier/dense", x), Linear(self.width, self.classes, name="out_proj")())
+
+
+class Network(nn.Module):
+    """Encoder and head; `begin` is the position table's row of a first token."""
+
+    sizes: Sizes
+    begin: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
+        """The logits [B, C] and the hidden states [rows, T, D] of a batch."""
+        hidden = layers.encode(self.sizes, batch, drop, edit, shift=self.begin)
+        head = Head(self.sizes.width, self.classes, name="classifier")
+        return Out(head(layers.first(hidden[-1], batch), drop), hidden)
+
+
+def read(config: Config) -> tuple[Sizes, int]:
+    """The sizes, and the position table's row of a first token: the rows up to `pad_token_id` are of no token.
+
+    Raises:
+        BadInput: a size is refused, or pad_token_id is odd or leaves no position.
+    """
+    sizes, pad = layers.sizes(config), config.get("pad_token_id", 1)
+    if type(pad) is not int or not 0 <= pad < sizes.positions - 1:
+        accepted = f"a number from 0 and below max_position_embeddings - 1 ({sizes.positions - 1})"
+        raise BadInput(f"config.json: pad_token_id: found {pad!r}, {accepted} is accepted")
+    return sizes, pad + 1
+
+
+def names(config: Config) -> dict[str, str]:
+    """Our module names, with those of Hugging Face."""
+    encoder = layers.names(read(config)[0].layers)
+    head = {f"classifier/{layer}": f"classifier.{layer}" for layer in ("dense", "out_proj")}
+    return {ours: PREFIX + theirs for ours, theirs in encoder.items()} | head
+
+
+def positions(config: Config) -> int:
+    """As many as the table has rows from that of the first token on."""
+    sizes, begin = read(config)
+    return sizes.positions - begin
+
+
+FAMILY = Family(
+    types=("roberta", "xlm-roberta", "camembert"),
+    network=lambda config, classes: Network(*read(config), classes),
+    names=names,
+    positions=positions,
+    prefix=PREFIX,
+    fresh=("classifier/dense", "classifier/out_proj"),
+    optional=(),
+    architectures=("RobertaModel", "RobertaForSequenceClassification"),
+)
