@@ -4,11 +4,13 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from jaxft import __version__, config, trials
 from jaxft.check import explain
-from jaxft.errors import BadInput
+from jaxft.errors import BadInput, Note
 from jaxft.spec import nearest
 from jaxft.study import Study
 
@@ -21,15 +23,30 @@ COMMANDS = {
 
 ABOUT = f"""usage: jaxft run STUDY.yaml [--key.sub value ...]
        jaxft plan STUDY.yaml [--key.sub value ...]
+       jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
        jaxft --version
 
 Fine-tune many seed variants of one pretrained encoder at once.
 
   run    {COMMANDS["run"]}
   plan   {COMMANDS["plan"]}
+  export Write the finished trials of run folders for analyses elsewhere.
 
 `jaxft run --help` explains every key of a study.
 Exit codes: 0 done, 2 bad input, 3 stopped: the same command goes on where it was.
+"""
+
+EXPORT = """usage: jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
+
+Write the finished trials of one or several run folders for analyses elsewhere.
+
+  --json FILE           in the schema of Dodge et al. 2020, as JSON: by task, init seed and order seed, the
+                        training loss of each step and every evaluation on dev. A file that is there is
+                        replaced.
+  --where COLUMN=VALUE  only the trials with this value, such as --where hp.train.lr=2e-5; may be repeated.
+                        The schema knows no settings: of trials that differ in more than both seeds, choose.
+
+`jaxft.release.read` reads the file again, and such files of others.
 """
 
 
@@ -37,9 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0 done, 2 bad input, 3 stopped and resumable."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _command(words)
+        with _notes():
+            return _command(words)
     except BadInput as error:
-        print("jaxft:", " ".join(str(error).splitlines()), file=sys.stderr)
+        _say(error)
         return BAD_INPUT
 
 
@@ -57,6 +75,27 @@ def devices(study: Study) -> None:
     jax.config.update("jax_num_cpu_devices", cores if study.pool.devices == "auto" else study.pool.devices)
 
 
+def _say(what: object) -> None:
+    print("jaxft:", " ".join(str(what).splitlines()), file=sys.stderr)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Within it a Note is one plain line, each time; other warnings are as ever."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message, category, *where, **more) -> None:
+            if issubclass(category, Note):
+                _say(message)
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.simplefilter("always", Note)
+        warnings.showwarning = show
+        yield
+
+
 def _command(words: list[str]) -> int:
     match words:
         case [] | ["-h" | "--help", *_]:
@@ -70,7 +109,12 @@ def _command(words: list[str]) -> int:
                 print(_help(command), end="")
                 return DONE
             return _work(command, rest)
-    raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], [*COMMANDS, '--help', '--version'])}")
+        case ["export", *rest]:
+            if {"-h", "--help"} & set(rest):
+                print(EXPORT, end="")
+                return DONE
+            return _export(rest)
+    raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], [*COMMANDS, 'export', '--help', '--version'])}")
 
 
 def _work(command: str, words: list[str]) -> int:
@@ -97,6 +141,46 @@ def _work(command: str, words: list[str]) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
+def _export(words: list[str]) -> int:
+    folders, options = _sorted_out("export", words, ("json", "where"))
+    if not folders or len(options["json"]) != 1:
+        raise BadInput("export: expected run folders and one file, such as jaxft export runs/mrpc --json mrpc.json")
+    where: dict[str, str] = {}
+    for text in options["where"]:
+        column, equals, value = text.partition("=")
+        if not column or not equals or column in where:
+            found = f"{column} twice" if column in where else repr(text)
+            raise BadInput(f"export: --where: expected COLUMN=VALUE, such as hp.train.lr=2e-5, found {found}")
+        where[column] = value
+    from jaxft import release, store
+
+    (path,) = options["json"]
+    try:
+        count = release.write([store.load(folder) for folder in folders], path, where)
+    except KeyboardInterrupt:
+        _say(f"stopped; again with: {shlex.join(['jaxft', 'export', *words])}")
+        return STOPPED
+    print(f"{path}: {count} trials")
+    return DONE
+
+
+def _sorted_out(command: str, words: list[str], known: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """The words that belong to no option, and the values of each option: `--name value` or `--name=value`."""
+    others, options, rest = [], {name: [] for name in known}, list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("-"):
+            others.append(word)
+        elif name not in options:
+            raise BadInput(f"{command}: unknown option {word!r}; {nearest(f'--{name}', [f'--{k}' for k in known])}")
+        elif not equals and (not rest or rest[0].startswith("--")):
+            raise BadInput(f"{command}: --{name}: a value is missing")
+        else:
+            options[name].append(value if equals else rest.pop(0))
+    return others, options
+
+
 def _interrupt(signum, frame) -> None:
     raise KeyboardInterrupt
 
@@ -107,7 +191,7 @@ def _help(command: str) -> str:
 {COMMANDS[command]}
 
 STUDY.yaml holds any of these keys, nested (train: {{lr: 3e-5}}). The same keys on the command line win over
-those in the file. Relative paths, in the file too, are relative to the current directory. `base: other.yaml` begins
-with the keys of another study, whose file is relative to this one's.
+those in the file. Relative paths, in the file too, are relative to the current directory. `base: other.yaml`
+begins with the keys of another study, whose file is relative to this one's.
 
 {explain()}"""

@@ -22,6 +22,7 @@ FLOORS = [
     {"scheduler", "rows", "shards"},
     {"store"},
     {"grid", "record"},
+    {"release"},
     {"progress"},
     {"train"},
     {"forecast"},
@@ -30,7 +31,7 @@ FLOORS = [
 ]
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
-          "grid", "progress", "record", "yaml12", "cli"}  # fmt: skip
+          "grid", "progress", "record", "yaml12", "cli", "release"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 
 
