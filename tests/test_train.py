@@ -283,3 +283,34 @@ def test_the_command_runs_in_a_process_of_its_own(base, tmp_path):
     assert refused.stderr.count("\n") == 1
     assert "train.lr" in refused.stderr
     assert len(rows(tmp_path / "run")) == 2
+
+
+def test_a_regression_with_halves_is_scored_on_both(base, tmp_path):
+    """Numbers for labels, dev in two halves: the rows hold the correlation on each, and one chooses nothing."""
+    data = tmp_path / "data"
+    toys.sentences(data)
+    for file in data.glob("*.tsv"):  # the label of a sentence becomes the mean of its words' numbers
+        head, *lines = file.read_text().splitlines()
+        words = [line.split("\t")[0] for line in lines]
+        means = [np.mean([int(word[1:]) for word in text.split()]) / 25 for text in words]
+        file.write_text("\n".join([head, *(f"{t}\t{m:.3f}" for t, m in zip(words, means, strict=True))]) + "\n")
+    task = {"path": str(data), "regression": True, "split_dev": 3}
+    settings = study(base, tmp_path, task=task, seeds={"init": 1, "order": "1..2"}, train={"epochs": 6, "lr": 1e-2})
+    train.run(settings, progress=Quiet())
+    run = store.load(tmp_path / "run")
+    assert set(run.trials["metric"]) == {"pearson_spearman"}
+    assert set(run.trials["majority_score"]) == {0.0}
+    assert {"pearson", "spearman", "pearson_spearman", "loss"} <= set(run.evals)
+    truth = {name: part.sort_values("index")["label"].to_numpy() for name, part in run.examples.groupby("split")}
+    assert (len(truth["dev"]), len(truth["test"])) == (7, 6)
+    for row in run.trials.itertuples():
+        curves = run.evals[run.evals["trial"] == row.trial].pivot(index="step", columns="split")
+        assert row.best_score == curves["pearson_spearman"]["dev"].max()
+        assert row.test_at_best == curves["pearson_spearman"]["test"][row.best_step]
+        assert row.test_at_final == curves["pearson_spearman"]["test"].iloc[-1]
+        for split, labels in truth.items():
+            logits = run.predictions.query("trial == @row.trial and split == @split and at == 'final'")["logits"].item()
+            assert logits.shape == (len(labels), 1)
+            assert curves["loss"][split].iloc[-1] == pytest.approx(np.mean((logits[:, 0] - labels) ** 2), rel=1e-6)
+        losses = run.losses.set_index("trial")["train_loss"][row.trial]
+        assert losses[-5:].mean() < losses[:5].mean()
