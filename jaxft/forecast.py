@@ -20,6 +20,8 @@ class GroupPlan(NamedTuple):
     """Of the shortest and of the longest trial."""
     every: int
     """Steps between evaluations."""
+    rows: int
+    """Of a batch."""
     width: int
     """Tokens of a row."""
     slots: int
@@ -60,7 +62,8 @@ def _forecast(study: Study, group: train.Group, before: dict, done: set[str]) ->
         done=len(totals) - len(missing),
         steps=(min(totals), max(totals)),
         every=group.recipe.every,
-        width=group.recipe.width,
+        rows=group.recipe.layout.rows,
+        width=group.recipe.layout.width,
         slots=pool.slots_per_device,
         devices=len(pool.devices),
         memory=pool.memory,
@@ -81,7 +84,7 @@ def describe(study: Study, plans: list[GroupPlan]) -> str:
         low, high = p.steps
         lines += [
             f"group {number}: {p.trials} trials of {low if low == high else f'{low} to {high}'} steps, "
-            f"rows of {p.width} tokens, an evaluation every {p.every} steps",
+            f"{p.rows} rows of {p.width} tokens, an evaluation every {p.every} steps",
             f"  slots     {p.slots} per device x {p.devices} device(s) = {p.slots * p.devices}",
             f"  memory    {size(p.memory.per_replica)} a replica, {size(p.memory.total)} per device "
             f"of {size(p.memory.limit)} free (from the compiled program)",

@@ -9,8 +9,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxft import keys, optim, stop
-from jaxft.data.batch import gather
+from jaxft.data.batch import Layout, Packed, first_fit, gather
 from jaxft.data.order import plan
+from jaxft.rare import cond_any
 from jaxft.stop import Status, Watch
 from jaxft.trials import Length, Seeds
 from jaxft.types import Anywhere, Batch, Ctx, Hyper, Method, Model, Out, Params, Split, Tx, same
@@ -27,11 +28,10 @@ class Recipe(NamedTuple):
     """"every_step", or "epoch_start" for the first step of each epoch only."""
     batch: int
     """Examples of a step, B."""
-    width: int
-    """Tokens of a row, T."""
+    layout: Layout
+    """The rows in which they lie."""
     every: int
     """Steps of a block at most: from one evaluation to the next."""
-    eval_batch: int
     steps: int
     """Of the longest trial."""
     max_epochs: int
@@ -45,7 +45,7 @@ class Shared(NamedTuple):
 
     pretrained: Mapping[str, Anywhere]
     train: Split
-    evals: dict[str, Split]
+    evals: dict[str, Packed]
 
 
 class Entry(NamedTuple):
@@ -69,7 +69,10 @@ class Replica(NamedTuple):
     seeds: Seeds
     hp: Mapping[str, Anywhere]
     length: Length
-    plan: Int[Array, "rows B"]
+    plan: Int[Array, "S B"]
+    """The examples of each step."""
+    places: Int[Array, "S B"]
+    """Where they lie in the rows of its batch."""
 
 
 class Report(NamedTuple):
@@ -97,6 +100,16 @@ def init(recipe: Recipe, shared: Shared, entry: Entry) -> Replica:
     w0 = start(recipe, shared, entry.seeds, method)
     params = method.own(w0, w0, keys.stream(entry.seeds, "init"))
     length = entry.length
+    steps = plan(
+        entry.seeds,
+        length,
+        examples=shared.train.labels.shape[0],
+        batch=recipe.batch,
+        max_epochs=recipe.max_epochs,
+        before=recipe.before,
+        rows=recipe.before + recipe.steps,
+    )
+    lengths = jnp.diff(shared.train.offsets)
     return Replica(
         step=jnp.asarray(length.begin(recipe.every), jnp.int32),
         status=jnp.int32(Status.RUNNING),
@@ -106,15 +119,8 @@ def init(recipe: Recipe, shared: Shared, entry: Entry) -> Replica:
         seeds=entry.seeds,
         hp=entry.hp,
         length=length,
-        plan=plan(
-            entry.seeds,
-            length,
-            examples=shared.train.labels.shape[0],
-            batch=recipe.batch,
-            max_epochs=recipe.max_epochs,
-            before=recipe.before,
-            rows=recipe.before + recipe.steps,
-        ),
+        plan=steps,
+        places=first_fit(jnp.where(steps >= 0, lengths[jnp.maximum(steps, 0)], 0), recipe.layout.width),
     )
 
 
@@ -125,31 +131,21 @@ def train_step(
 
     A replica that is over, or that breaks a rule in this very step, keeps its parameters and its optimiser's state.
     """
-    method, tx = _method(recipe, replica.hp)
+    _, tx = _method(recipe, replica.hp)
     hyper = replica.hp.__getitem__
     step, total = replica.step, replica.length.total
-    row = lax.dynamic_index_in_dim(replica.plan, step + recipe.before, keepdims=False)
-    batch = gather(shared.train, row, recipe.width)
-    count, in_epoch = jnp.maximum(step, 0), jnp.maximum(step, 0) % replica.length.per_epoch
-    factor = optim.schedule(recipe.schedule, hyper("train.warmup"), count, replica.length.t_total, in_epoch)
-    rate = hyper("train.lr") * factor
-    dropped = hyper("train.dropout")
-    if recipe.dropout_at == "epoch_start":
-        dropped = jnp.where(in_epoch == 0, dropped, 0.0)
-    noise = keys.at(keys.stream(replica.seeds, "noise"), step)
-    ctx = Ctx(w0=w0, step=step, total=total, lr=rate, key=noise)
+    loss, grads = gradient(recipe, shared, w0, replica, jnp.int32(0))
+    if not recipe.layout.always:
 
-    def forward(params: Params, batch: Batch, key=None, edit=same) -> Out:
-        seen = {**w0, **method.view(params, replica.opt, ctx)}
-        return recipe.model.apply(seen, batch, key, dropped, edit)
+        def further(sums, shared: Shared, w0: Params, replica: Replica):
+            def add(number, sums):
+                return jax.tree.map(jnp.add, sums, gradient(recipe, shared, w0, replica, number))
 
-    def objective(params: Params, batch: Batch, key=None, edit=same) -> Float[Array, ""]:
-        return mean_loss(forward(params, batch, key, edit).logits, batch)
+            return lax.fori_loop(1, _passes(recipe, replica), add, sums)
 
-    minimised = method.loss(objective, forward, ctx)
-    dropout = keys.at(keys.stream(replica.seeds, "dropout"), step)
-    loss, grads = jax.value_and_grad(minimised)(replica.params, batch, dropout)
-    updates, opt = tx.update(grads, replica.opt, replica.params, ctx)
+        more = _passes(recipe, replica) > 1
+        loss, grads = cond_any(more, further, lambda sums, *_: sums, (loss, grads), shared, w0, replica)
+    updates, opt = tx.update(grads, replica.opt, replica.params, _ctx(recipe, w0, replica))
 
     training = (replica.status == Status.RUNNING) & (step < total)
     reads = training & (step >= -replica.length.lead)  # before its lead-in a trial waits for the interval to begin
@@ -164,7 +160,33 @@ def train_step(
         opt=_where(goes & reads, opt, replica.opt),
         watch=_where(reads, watch, replica.watch),
     )
-    return moved, jnp.where(reads, loss, jnp.nan), jnp.where(reads, (row >= 0).sum(), 0)
+    return moved, jnp.where(reads, loss, jnp.nan), jnp.where(reads, (_row(recipe, replica.plan, step) >= 0).sum(), 0)
+
+
+def gradient(
+    recipe: Recipe, shared: Shared, w0: Params, replica: Replica, number: Int[Array, ""]
+) -> tuple[Float[Array, ""], Params]:
+    """The loss of a step and its gradient, or the part of both that pass `number` over the batch adds."""
+    method, _ = _method(recipe, replica.hp)
+    hyper, ctx = replica.hp.__getitem__, _ctx(recipe, w0, replica)
+    row = _row(recipe, replica.plan, replica.step)
+    places = _row(recipe, replica.places, replica.step)
+    batch = gather(shared.train, row, places, recipe.layout.rows, recipe.layout.width, number * recipe.layout.rows)
+    share = batch.weight.sum() / jnp.maximum((row >= 0).sum(), 1)
+    dropped = hyper("train.dropout")
+    if recipe.dropout_at == "epoch_start":
+        dropped = jnp.where(jnp.maximum(replica.step, 0) % replica.length.per_epoch == 0, dropped, 0.0)
+
+    def forward(params: Params, batch: Batch, key=None, edit=same) -> Out:
+        seen = {**w0, **method.view(params, replica.opt, ctx)}
+        return recipe.model.apply(seen, batch, key, dropped, edit)
+
+    def objective(params: Params, batch: Batch, key=None, edit=same) -> Float[Array, ""]:
+        return mean_loss(forward(params, batch, key, edit).logits, batch)
+
+    minimised = method.loss(objective, forward, ctx)
+    dropout = keys.at(keys.at(keys.stream(replica.seeds, "dropout"), replica.step), number)
+    return jax.value_and_grad(lambda params: share * minimised(params, batch, dropout))(replica.params)
 
 
 def mean_loss(logits: Float[Array, "B C"], batch: Batch) -> Float[Array, ""]:
@@ -181,15 +203,10 @@ def mean_loss(logits: Float[Array, "B C"], batch: Batch) -> Float[Array, ""]:
     return jnp.sum(losses * batch.weight) / jnp.maximum(batch.weight.sum(), 1.0)
 
 
-def evaluate(recipe: Recipe, params: Params, split: Split) -> Float[Array, "N C"]:
+def evaluate(recipe: Recipe, params: Params, packed: Packed) -> Float[Array, "N C"]:
     """The logits of all examples of a split, without dropout."""
-    n = split.labels.shape[0]
-    size = min(recipe.eval_batch, n)
-    chunks = -(-n // size)
-    index = jnp.arange(chunks * size)
-    index = jnp.where(index < n, index, -1).reshape(chunks, size)
-    logits = lax.map(lambda rows: recipe.model.apply(params, gather(split, rows, recipe.width)).logits, index)
-    return logits.reshape(chunks * size, -1)[:n]
+    logits = lax.map(lambda batch: recipe.model.apply(params, batch).logits, packed.batches)
+    return logits.reshape(-1, logits.shape[-1])[packed.back]
 
 
 def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""]) -> tuple[Replica, Report]:
@@ -219,6 +236,27 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
         status=jnp.where(running, status, replica.status), watch=_where(running, watch, replica.watch)
     )
     return replica, Report(replica.step, replica.status, losses, examples, logits)
+
+
+def _ctx(recipe: Recipe, w0: Params, replica: Replica) -> Ctx:
+    """What a step's hooks are told."""
+    step, hyper = replica.step, replica.hp.__getitem__
+    count = jnp.maximum(step, 0)
+    factor = optim.schedule(
+        recipe.schedule, hyper("train.warmup"), count, replica.length.t_total, count % replica.length.per_epoch
+    )
+    noise = keys.at(keys.stream(replica.seeds, "noise"), step)
+    return Ctx(w0=w0, step=step, total=replica.length.total, lr=hyper("train.lr") * factor, key=noise)
+
+
+def _row(recipe: Recipe, table: Int[Array, "S B"], step: Int[Array, ""]) -> Int[Array, " B"]:
+    return lax.dynamic_index_in_dim(table, step + recipe.before, keepdims=False)
+
+
+def _passes(recipe: Recipe, replica: Replica) -> Int[Array, ""]:
+    """How many passes this step's batch takes."""
+    places = _row(recipe, replica.places, replica.step)
+    return places.max() // (recipe.layout.rows * recipe.layout.width) + 1
 
 
 def _method(recipe: Recipe, hp: Mapping[str, Anywhere]) -> tuple[Method, Tx]:

@@ -137,6 +137,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         dtype = "bfloat16" if fixed["train.precision"] == "bfloat16" else "float32"
         model, pretrained = weights(fixed["model"], len(task.labels) or 1, dtype)
         method = methods.load(fixed["method"])
+        layout = batch.layout(task.train, task.evals.values(), fixed["train.batch_size"])
+        packed = {n: batch.pack(split, fixed["eval.batch_size"], layout.width) for n, split in task.evals.items()}
         by_every: dict[int, list[Trial]] = {}
         for trial in similar:
             by_every.setdefault(interval(trial, task), []).append(trial)
@@ -149,21 +151,21 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
                 schedule=fixed["train.schedule"],
                 dropout_at=fixed["train.dropout_at"],
                 batch=fixed["train.batch_size"],
-                width=batch.width([task.train, *task.evals.values()], fixed["task.max_length"]),
+                layout=layout,
                 every=every,
-                eval_batch=fixed["eval.batch_size"],
                 steps=max(long.total for long in lengths.values()),
                 max_epochs=max(long.epochs for long in lengths.values()),
                 before=max(-long.begin(every) for long in lengths.values()),
             )
             decided = {
-                "width": recipe.width,
+                "rows": layout.rows,
+                "width": layout.width,
                 "model": checkpoint(fixed["model"]).fingerprint,
                 "task": task.fingerprint,
             }
             # Of the settings alone: other data under the same name must meet its fingerprint.
             name = identify(Seeds(0, 0, 0, 0, 0), shape(fixed), {})
-            shared = Shared(pretrained, task.train, task.evals)
+            shared = Shared(pretrained, task.train, packed)
             groups.append(Group(name, members, lengths, recipe, shared, task, fixed["train.precision"], decided))
     return groups
 

@@ -30,7 +30,7 @@ class Split(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows of tokens in which examples lie: one to a row when padded, several when packed, one row when flat."""
+    """Rows of tokens in which examples lie, several to a row where they fit."""
 
     tokens: Int[Array, "rows T"]
     types: Int[Array, "rows T"]
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     positions: Int[Array, "rows T"]
     """Counted from 0 within each example."""
     segments: Int[Array, "rows T"]
-    """The number of an example within its row, from 1; 0 is padding. Tokens attend to their own segment only."""
+    """A number for each example, from 1; 0 is padding. Tokens attend to their own segment only."""
     first: Int[Array, " B"]
     """Index into the flattened rows of each example's first token."""
     labels: Int[Array, " B"] | Float[Array, " B"]

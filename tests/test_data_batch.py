@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from jaxft.data.batch import gather, width
+from jaxft.data.batch import first_fit, gather, layout, pack, pad, width
 from jaxft.data.tokenise import fingerprint, tokenise
 from jaxft.errors import BadInput
 from jaxft.types import Split
@@ -23,7 +25,10 @@ PAIRS = [
 ]
 
 
-read = jax.jit(gather, static_argnums=2)
+jitted = jax.jit(gather, static_argnums=(3, 4))
+
+
+read = jax.jit(pad, static_argnums=2)
 
 
 def tiny(types=True):
@@ -54,7 +59,7 @@ def on_device(split):
 def test_a_batch_is_what_the_tokenizer_pads(tokenizer, pair, limit):
     texts = PAIRS if pair else [(first, None) for first, _ in PAIRS]
     split = tokenise(texts, [1, 0, 1, 1, 0], tokenizer, limit)
-    wide = width([split], limit)
+    wide = min(width([split]), limit)
     expected = tokenizer(
         [first for first, _ in texts],
         [second for _, second in texts] if pair else None,
@@ -73,10 +78,12 @@ def test_a_batch_is_what_the_tokenizer_pads(tokenizer, pair, limit):
     ]:
         values = getattr(batch, ours)
         assert values.dtype == jnp.int32
+        values = np.minimum(values, 1) if ours == "segments" else values
         np.testing.assert_array_equal(values, expected[theirs][order, :wide], err_msg=ours)
         assert not expected[theirs][:, wide:].any()
     np.testing.assert_array_equal(batch.labels, np.array([1, 0, 1, 1, 0])[order])
-    np.testing.assert_array_equal(batch.positions, np.tile(np.arange(wide), (6, 1)))
+    np.testing.assert_array_equal(batch.positions, np.arange(wide)[None] * np.asarray(batch.segments > 0))
+    np.testing.assert_array_equal(batch.segments.max(axis=1), np.arange(1, 7))
     np.testing.assert_array_equal(batch.first, np.arange(6) * wide)
     np.testing.assert_array_equal(batch.weight, np.ones(6, np.float32))
     np.testing.assert_array_equal(batch.tokens.reshape(-1)[batch.first], tokenizer.cls_token_id)
@@ -88,16 +95,16 @@ def test_an_index_of_minus_one_is_all_padding():
     for values in (batch.tokens, batch.types, batch.segments, batch.labels, batch.weight):
         assert not np.asarray(values)[[1, 3]].any()
         assert np.asarray(values)[[0, 2]].any(axis=tuple(range(1, values.ndim))).all() or values is batch.types
-    assert int(batch.positions.max()) == 23
     np.testing.assert_array_equal(batch.weight, np.array([1, 0, 1, 0], np.float32))
 
 
 def test_gather_under_vmap_equals_each_alone():
     split = on_device(tokenise(PAIRS, [0, 1, 0, 1, -1], tiny(), 32))
-    rows = jnp.array([[0, 1], [4, -1], [2, 2]])
-    together = jax.jit(jax.vmap(lambda idx: gather(split, idx, 24)))(rows)
-    for i, row in enumerate(rows):
-        alone = read(split, row, 24)
+    idx = jnp.array([[0, 1], [4, -1], [2, 2]])
+    places = jnp.array([[0, 24], [0, 24], [20, 2]])
+    together = jax.jit(jax.vmap(lambda idx, places: gather(split, idx, places, 2, 24)))(idx, places)
+    for i, row in enumerate(idx):
+        alone = jitted(split, row, places[i], 2, 24)
         for ours, theirs in zip(together, alone, strict=True):
             np.testing.assert_array_equal(ours[i], theirs)
     assert int(together.labels[1, 0]) == -1
@@ -124,18 +131,6 @@ def test_chunks_join_without_a_seam(count):
     split = tokenise(texts, [0] * count, tokenizer, 16)
     assert len(split.second) == count
     np.testing.assert_array_equal(np.diff(split.offsets), np.arange(count) % 7 + 2)
-
-
-def test_width_rounds_up_to_eight_within_the_limit():
-    def of(*lengths):
-        return Split(np.zeros(sum(lengths)), np.concatenate([[0], np.cumsum(lengths)]), None, None)
-
-    assert width([of(3, 8)], 128) == 8
-    assert width([of(3), of(4, 9), of(2)], 128) == 16
-    assert width([of(97)], 100) == 100
-    assert width([of(5)], 5) == 5
-    with pytest.raises(ValueError, match="9 tokens, more than the limit of 8"):
-        width([of(9)], 8)
 
 
 @pytest.mark.parametrize(
@@ -174,3 +169,95 @@ def test_the_fingerprint_is_of_the_content():
         changed[0] += 1
         others.append(fingerprint(("no", "yes"), {"train": one, "dev": one._replace(**{field: changed})}))
     assert len({before, *others}) == 7
+
+
+def ragged(lengths, seed=0):
+    """Examples of these lengths, each token of which says whose it is and where."""
+    lengths = np.asarray(lengths, np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    tokens = np.concatenate([100 * (i + 1) + np.arange(n) for i, n in enumerate(lengths)]).astype(np.uint16)
+    return Split(tokens, offsets, lengths // 2, np.arange(len(lengths), dtype=np.int32) % 3)
+
+
+LENGTHS = st.lists(st.integers(1, 24), min_size=1, max_size=20)
+
+
+@settings(deadline=None, max_examples=30)
+@given(LENGTHS)
+def test_first_fit_places_all_and_none_on_another(lengths):
+    filled = np.zeros((1, 20), np.int32)
+    filled[0, : len(lengths)] = lengths
+    places = np.asarray(jax.jit(first_fit, static_argnums=1)(filled, 24))[0, : len(lengths)]
+    cells = [cell for n, place in zip(lengths, places, strict=True) for cell in range(place, place + n)]
+    assert len(set(cells)) == sum(lengths)
+    assert all(place % 24 + n <= 24 for n, place in zip(lengths, places, strict=True))
+    used = max(cells) // 24 + 1
+    assert used <= 11 / 9 * -(-sum(lengths) // 12) + 1  # the fewest rows are at most as many as half-full ones
+
+
+@settings(deadline=None, max_examples=20)
+@given(LENGTHS, st.integers(1, 6))
+def test_a_packed_split_holds_every_example_once(lengths, most):
+    split = ragged(lengths)
+    packed = pack(split, most, 24)
+    shape = packed.batches.tokens.shape
+    assert shape[1] <= most
+    assert packed.labels.tolist() == split.labels.tolist()
+    flat = packed.batches.tokens.reshape(shape[0], -1)
+    firsts = np.take_along_axis(flat, packed.batches.first, axis=1).reshape(-1)
+    assert firsts[packed.back].tolist() == [100 * (i + 1) for i in range(len(lengths))]
+    assert packed.batches.weight.sum() == len(lengths)
+    assert sorted(flat[flat > 0]) == sorted(split.tokens)
+    labels = packed.batches.labels.reshape(-1)[packed.back]
+    assert labels.tolist() == split.labels.tolist()
+
+
+def test_passes_over_a_batch_share_its_examples():
+    split = jax.tree.map(jnp.asarray, ragged([20, 3, 17, 9, 4, 24]))
+    idx = jnp.array([0, 2, 5, 3, -1, 1])
+    lengths = jnp.array([[20, 17, 24, 9, 0, 3]])
+    places = first_fit(lengths, 24)[0]
+    assert int(places.max()) // 24 == 3
+    whole = jitted(split, idx, places, 4, 24)
+    parts = [jitted(split, idx, places, 2, 24, skip) for skip in (0, 2)]
+    for field in ("tokens", "types", "positions", "segments"):
+        joined = np.concatenate([getattr(part, field) for part in parts])
+        np.testing.assert_array_equal(joined, getattr(whole, field))
+    assert (parts[0].weight + parts[1].weight).tolist() == [1, 1, 1, 1, 0, 1]
+    assert whole.tokens.reshape(-1)[whole.first][:4].tolist() == [100, 300, 600, 400]
+    assert whole.labels.tolist() == [0, 2, 2, 0, 0, 1]
+
+
+def rows_of(split, drawn, width):
+    return np.asarray(first_fit(jnp.asarray(np.diff(split.offsets)[drawn]), width)).max(axis=1) // width + 1
+
+
+def test_the_rows_of_a_batch_are_enough_for_nearly_all():
+    """Lengths as in CoLA: most short, some long."""
+    rng = np.random.default_rng(0)
+    split = ragged(np.minimum(4 + rng.exponential(6, 300).astype(int), 40))
+    found = layout(split, [ragged([3])], 16)
+    assert not found.always
+    needed = rows_of(split, rng.integers(0, 300, (4000, 16)), found.width)
+    assert np.mean(needed > found.rows) < 0.005
+    assert np.mean(needed > found.rows - 1) > 0.001, "one row fewer would do"
+    assert found.rows * found.width < 16 * 40 / 2, "half of what an example to a row would take"
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(1, 24), min_size=2, max_size=8), st.integers(1, 6), st.randoms())
+def test_rows_that_are_always_enough_are(lengths, batch, random):
+    split = ragged(lengths)
+    found = layout(split, [], batch)
+    drawn = [[random.randrange(len(lengths)) for _ in range(batch)] for _ in range(50)]
+    if found.always:
+        assert rows_of(split, np.array(drawn), found.width).max() <= found.rows
+
+
+def test_the_layout_holds_the_longest_example_of_every_split():
+    short = ragged([5, 9, 3, 7])
+    assert layout(short, [ragged([30])], 4).width >= 32
+    assert layout(ragged([24] * 5), [], 3) == (3, 24, True)
+    many = layout(ragged([8] * 50), [], 16)
+    assert (many.always, many.rows * many.width) == (True, 128)
+    assert many == layout(ragged([8] * 50), [], 16)

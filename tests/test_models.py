@@ -157,6 +157,17 @@ def test_dropout_at_rate_0_is_no_dropout(tiny):
     assert (layers.dropout(None, 0.5, "a", x) == x).all()
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_random_bits_are_those_of_jax(count):
+    """Word for word, also under vmap."""
+    many = jnp.stack([keys.named(_key(seed), "x") for seed in (0, 1, 2**32 - 1)])
+    expected = [jax.random.bits(key, (count,), jnp.uint32) for key in many]
+    for key, words in zip(many, expected, strict=True):
+        assert (jax.jit(keys.bits, static_argnums=1)(key, count) == words).all()
+    together = jax.jit(jax.vmap(lambda key: keys.bits(key, count)))(many)
+    assert (together == jnp.stack(expected)).all()
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_dropout_share_and_scale(rate):
     draw = jax.jit(lambda key, rate, x: layers.dropout(key, rate, "a", x))

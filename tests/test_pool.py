@@ -6,6 +6,7 @@ import pytest
 import toys
 from jax import monitoring
 
+from jaxft.data.batch import Layout
 from jaxft.pool import Pool
 from jaxft.scheduler import Scheduler
 from jaxft.stop import Status
@@ -19,11 +20,15 @@ def make(devices=1, slots=3, recipe=None, shared=None, first=0) -> Pool:
 
 @pytest.fixture(scope="module", params=["bag", "bert"])
 def pools(request):
-    """A pool of 2 devices with 3 slots each, and one of the same shape on two other devices."""
-    model, pretrained = toys.bag(), None
+    """A pool of 2 devices with 3 slots each, and one of the same shape on two other devices.
+
+    For the bag of words a batch has fewer rows than some need, which take two passes, each replica at other steps.
+    """
+    recipe, pretrained = toys.recipe(layout=Layout(2, 8, always=False)), None
     if request.param == "bert":
         model, pretrained = toys.bert()
-    recipe, shared = toys.recipe(model), toys.shared(pretrained=pretrained)
+        recipe = toys.recipe(model)
+    shared = toys.shared(pretrained=pretrained)
     return [make(2, 3, recipe, shared, first) for first in (0, 4)]
 
 
@@ -55,6 +60,15 @@ def alone(pools):
     neighbours = {slot: toys.entry(0, 0) for slot in range(1, 6)}
     reports = train(pool, {0: toys.entry(**TRIAL)} | neighbours)
     return outcome(pool, 0, reports)
+
+
+def test_some_steps_take_two_passes_in_some_slots(pools):
+    pool = pools[0]
+    pool.fill({s: toys.entry(s, s) for s in range(6)})
+    rows = np.array([pool.take(s).places[:10].max(axis=1) // 8 + 1 for s in range(6)])
+    passes = -(-rows // pool.recipe.layout.rows)
+    some = set(passes.ravel()) == {1, 2} and (passes.min(axis=0) < passes.max(axis=0)).any()
+    assert some != pool.recipe.layout.always
 
 
 @pytest.mark.parametrize("slot", [1, 5], ids=["another slot", "another device"])

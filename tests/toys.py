@@ -14,6 +14,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from jaxft import keys, models, optim
+from jaxft.data import batch
 from jaxft.models import checkpoint as files
 from jaxft.replica import Entry, Recipe, Shared
 from jaxft.trials import Length, Seeds
@@ -63,8 +64,9 @@ def bag(vocabulary: int = 30, width: int = 6, classes: int = 2) -> Model:
 
     def apply(params, batch, key=None, rate=0.0, edit=same):
         x = edit("embeddings", params["embeddings/word/embedding"][batch.tokens])
-        there = (batch.segments > 0)[:, :, None]
-        mean = jnp.where(there, x, 0.0).sum(axis=1) / jnp.maximum(there.sum(axis=1), 1)
+        segments = batch.segments.reshape(-1)
+        mine = (segments[None, :] == segments[batch.first][:, None]) & (segments[None, :] > 0)
+        mean = mine.astype(x.dtype) @ x.reshape(-1, width) / jnp.maximum(mine.sum(axis=1), 1)[:, None]
         bias = params["layers/0/output/bias"]
         y = edit("layers/0", jnp.tanh(mean @ params["layers/0/output/kernel"] + bias[None, :]))
         if key is not None:
@@ -112,9 +114,8 @@ def recipe(model: Model | None = None, method=lambda hyper: Method(), **changes)
         "schedule": "linear",
         "dropout_at": "every_step",
         "batch": 4,
-        "width": 8,
+        "layout": batch.Layout(4, 8, always=True),
         "every": 5,
-        "eval_batch": 8,
         "steps": 20,
         "max_epochs": 4,
     } | changes
@@ -123,7 +124,7 @@ def recipe(model: Model | None = None, method=lambda hyper: Method(), **changes)
 
 def shared(n: int = 20, dev: int = 13, pretrained=None) -> Shared:
     """Training and dev sets of random sentences."""
-    return Shared(pretrained or {}, split(n, 0), {"dev": split(dev, 1)})
+    return Shared(pretrained or {}, split(n, 0), {"dev": batch.pack(split(dev, 1), 8, 8)})
 
 
 def entry(init: int = 0, order: int = 0, n_train: int = 20, epochs: int = 4, lead: int = 0, **hp) -> Entry:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from jaxft import keys, models, optim
-from jaxft.data.batch import gather, width
+from jaxft.data.batch import pad, width
 from jaxft.data.tokenise import tokenise
 from jaxft.models import checkpoint
 from jaxft.tasks import grammar
@@ -108,14 +108,14 @@ def held_out(
     model: Model, params: Params, bias: Float[Array, " V"], split: Split
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """`loss` on all of a split, with the same words hidden each time."""
-    batch = gather(split, jnp.arange(split.labels.shape[0]), width([split], 128))
+    batch = pad(split, jnp.arange(split.labels.shape[0]), width([split]))
     return loss(model, params, bias, batch, jax.random.key(0, impl=keys.IMPL))
 
 
 def train(steps: int, say=print) -> tuple[Params, Float[Array, " V"]]:
     """The encoder's parameters without pooler and head, and the output bias, after so many steps."""
     parts, dev = read(SIZE, seed=1), read(HELD_OUT, seed=2)
-    widths = [width(splits, 128) for splits in zip(parts, dev, strict=True)]
+    widths = [width(splits) for splits in zip(parts, dev, strict=True)]
     parts, dev = jax.device_put((parts, dev))
     key = jax.random.key(0, impl=keys.IMPL)
     model = models.assemble(config(), 2)
@@ -129,7 +129,7 @@ def train(steps: int, say=print) -> tuple[Params, Float[Array, " V"]]:
         params, state = carry
         here = keys.at(keys.named(key, "step"), at)
         rows = jax.random.randint(keys.named(here, "rows"), (BATCH,), 0, SIZE)
-        batches = [gather(part, rows, wide) for part, wide in zip(parts, widths, strict=True)]
+        batches = [pad(part, rows, wide) for part, wide in zip(parts, widths, strict=True)]
 
         def objective(params):
             key, weights = keys.named(here, "mask"), {**new, **params}

@@ -1,44 +1,159 @@
-"""Batches, gathered on the device from ragged tokens."""
+"""Batches without padding between examples: several to a row, gathered on the device from ragged tokens."""
 
 from collections.abc import Iterable
+from random import Random
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jax import lax
+from jaxtyping import Array, Float, Int
 
-from jaxft.types import Batch, Split
+from jaxft.types import Anywhere, Batch, Split
+
+DRAWN = 2000  # batches from which the rows of a batch are found
+BEYOND = 0.001  # the share of them that may need more
+SAVING = 0.1  # what a second program, for those that need more, must save at the least
 
 
-def width(splits: Iterable[Split], limit: int) -> int:
-    """The static width of padded rows: the longest example, rounded up to a multiple of 8, `limit` at most.
+class Layout(NamedTuple):
+    """The rows in which the examples of a step's batch lie."""
 
-    Raises ValueError where an example is longer than `limit`, since `gather` would cut it.
+    rows: int
+    width: int
+    """Tokens of a row, T."""
+    always: bool
+    """Whether they are enough for every batch; else one that needs more takes further passes."""
+
+    @property
+    def cost(self) -> float:
+        """Relative time of a step: attention makes wide rows dearer (measured: by a tenth for each hundred tokens)."""
+        return self.rows * self.width * (1 + self.width / 1024)
+
+
+class Packed(NamedTuple):
+    """A split whose batches never change, made once."""
+
+    batches: Batch
+    """With a leading axis of batches; each has the same rows, and room for the same number of examples."""
+    back: Int[Anywhere, " N"]
+    """Where each example's logits are among those of all batches."""
+    labels: Int[Anywhere, " N"] | Float[Anywhere, " N"]
+    """In the order of the split."""
+
+
+def width(splits: Iterable[Split]) -> int:
+    """The longest example, in tokens, rounded up to a multiple of 8."""
+    return -(-max(int(np.diff(np.asarray(split.offsets)).max()) for split in splits) // 8) * 8
+
+
+def layout(train: Split, evals: Iterable[Split], batch: int) -> Layout:
+    """The cheapest rows for batches of so many examples: as many as all but one in a thousand of random batches need.
+
+    A batch that needs more takes a second pass, hence a second copy of the step in the program. Where this would save
+    little, there are rows for every batch instead. All depends on the data and the batch size, never on seeds.
     """
-    longest = max(int(np.diff(np.asarray(split.offsets)).max()) for split in splits)
-    if longest > limit:
-        raise ValueError(f"an example has {longest} tokens, more than the limit of {limit}")
-    return min(-(-longest // 8) * 8, limit)
+    least, lengths = width([train, *evals]), np.diff(np.asarray(train.offsets))
+    rng = Random(0)
+    drawn = lengths[[[int(rng.random() * len(lengths)) for _ in range(batch)] for _ in range(DRAWN)]]
+    usual, sure = [], []
+    for wide in range(least, max(2 * least, 128) + 1, 8):
+        needed = np.asarray(jax.jit(first_fit)(drawn, wide)).max(axis=1) // wide + 1
+        usual.append(Layout(int(np.sort(needed)[-1 - int(BEYOND * DRAWN)]), wide, False))
+        # A row with room for one more of the longest is filled before another is begun.
+        sure.append(Layout(-(-batch // (wide // int(lengths.max()))), wide, True))
+    best, always = (min(found, key=lambda each: each.cost) for found in (usual, sure))
+    return best if best.cost < (1 - SAVING) * always.cost else always
 
 
-def gather(split: Split, idx: Int[Array, " B"], width: int) -> Batch:
-    """The examples `idx` (B numbers) as B rows of `width` tokens, one example to a row; jittable.
+def first_fit(lengths: Int[Array, "S B"], width: int | Int[Array, ""]) -> Int[Array, "S B"]:
+    """Where each of B examples lies in rows of `width` tokens, `row * width + offset`; in each of S batches.
 
-    An index of -1 means no example: its row is all padding, its label and weight are 0. Padding is token 0
-    of type 0 and segment 0. Unknown labels stay -1.
+    Longest first, each into the first row with room (Johnson 1973: at most 11/9 of the fewest rows, and one).
     """
-    there = idx >= 0
+    number = jnp.arange(lengths.shape[1])[None, :]
+    order = jnp.argsort(-lengths, axis=1, stable=True)
+
+    def put(turn, carry):
+        used, places = carry
+        this = number == lax.dynamic_index_in_dim(order, turn, 1)
+        length = jnp.sum(jnp.where(this, lengths, 0), axis=1, keepdims=True)
+        row = jnp.argmax(used + length <= width, axis=1, keepdims=True)
+        offset = jnp.sum(jnp.where(number == row, used, 0), axis=1, keepdims=True)
+        return used + jnp.where(number == row, length, 0), jnp.where(this, row * width + offset, places)
+
+    nothing = jnp.zeros_like(lengths)
+    return lax.fori_loop(0, lengths.shape[1], put, (nothing, nothing))[1].astype(jnp.int32)
+
+
+def gather(
+    split: Split, idx: Int[Array, " B"], places: Int[Array, " B"], rows: int, width: int, skip: Any = 0
+) -> Batch:
+    """The examples `idx` (B numbers) in rows of `width` tokens, each at its place, `row * width + offset`; jittable.
+
+    An index of -1 means no example; nor is one there whose row is not among the `rows` rows from `skip` on. Its label
+    and weight are 0, and its first token is any. Padding is token 0 of type 0 and segment 0. Unknown labels stay -1.
+    """
+    begin = places - skip * width
+    there = (idx >= 0) & (begin >= 0) & (begin < rows * width)
     idx = jnp.where(there, idx, 0)
+    begin = jnp.where(there, begin, 0)
     start = split.offsets[idx]
-    length = jnp.where(there, split.offsets[idx + 1] - start, 0)
-    position = jnp.arange(width, dtype=jnp.int32)[None, :]
-    inside = position < length[:, None]
-    tokens = jnp.take(split.tokens, start[:, None] + position, mode="clip")
+    end = begin + jnp.where(there, split.offsets[idx + 1] - start, 0)
+    cell = jnp.arange(rows * width, dtype=jnp.int32)
+    inside = (begin[:, None] <= cell[None, :]) & (cell[None, :] < end[:, None])
+    number = jnp.arange(1, len(idx) + 1, dtype=jnp.int32)
+    segment = jnp.sum(jnp.where(inside, number[:, None], 0), axis=0)  # at most one is inside
+    owner = jnp.maximum(segment - 1, 0)
+    position = jnp.where(segment > 0, cell - begin[owner], 0)
+    tokens = jnp.take(split.tokens, start[owner] + position, mode="clip").astype(jnp.int32)
+    types = position >= split.second[idx][owner]
+    shape = (rows, width)
     return Batch(
-        tokens=jnp.where(inside, tokens, 0).astype(jnp.int32),
-        types=(inside & (position >= split.second[idx][:, None])).astype(jnp.int32),
-        positions=jnp.broadcast_to(position, inside.shape),
-        segments=inside.astype(jnp.int32),
-        first=jnp.arange(len(idx), dtype=jnp.int32) * width,
+        tokens=jnp.where(segment > 0, tokens, 0).reshape(shape),
+        types=((segment > 0) & types).astype(jnp.int32).reshape(shape),
+        positions=position.reshape(shape),
+        segments=segment.reshape(shape),
+        first=begin,
         labels=jnp.where(there, split.labels[idx], 0),
         weight=there.astype(jnp.float32),
     )
+
+
+def pad(split: Split, idx: Int[Array, " B"], width: int) -> Batch:
+    """The examples `idx` (B numbers), each in a row of its own."""
+    return gather(split, idx, width * jnp.arange(len(idx), dtype=jnp.int32), len(idx), width)
+
+
+def pack(split: Split, rows: int, width: int) -> Packed:
+    """All examples of a split in batches of `rows` rows at most, on the host."""
+    row, offset = _first_fit(np.diff(np.asarray(split.offsets)), width)
+    count = int(row.max()) + 1
+    rows = min(rows, count)
+    of = row // rows
+    number = np.zeros_like(of)  # within its batch
+    for batch in range(of.max() + 1):
+        number[of == batch] = np.arange((of == batch).sum())
+    shape = (of.max() + 1, number.max() + 1)
+    idx, places = np.full(shape, -1, np.int32), np.zeros(shape, np.int32)
+    idx[of, number] = np.arange(len(of))
+    places[of, number] = row % rows * width + offset
+    one = jax.jit(gather, static_argnums=(3, 4))
+    batches = [jax.tree.map(np.asarray, one(split, *each, rows, width)) for each in zip(idx, places, strict=True)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+    return Packed(stacked, (of * shape[1] + number).astype(np.int32), np.asarray(split.labels))
+
+
+def _first_fit(lengths: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """`first_fit` of one batch of any size, on the host: rows and offsets."""
+    used = np.zeros(len(lengths), np.int64)
+    row, offset = np.zeros_like(used), np.zeros_like(used)
+    opened = 0
+    for number in np.argsort(-lengths, kind="stable"):
+        fits = used[: opened + 1] + lengths[number] <= width
+        row[number] = here = int(fits.argmax())
+        offset[number] = used[here]
+        used[here] += lengths[number]
+        opened = max(opened, here + 1)
+    return row, offset

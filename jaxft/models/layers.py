@@ -113,7 +113,7 @@ def dropout(key: Key[Array, ""] | None, rate: Float[Array, ""] | float, name: st
     """
     if key is None:
         return x
-    words = jax.random.bits(keys.named(key, name), (-(-x.size // 2),), jnp.uint32)
+    words = keys.bits(keys.named(key, name), -(-x.size // 2))
     bits = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
     dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 65536), 65535)
     scale = (65536 / (65536 - dropped)).astype(x.dtype)
