@@ -134,6 +134,7 @@ def train_step(
     _, tx = _method(recipe, replica.hp)
     hyper = replica.hp.__getitem__
     step, total = replica.step, replica.length.total
+    training = (replica.status == Status.RUNNING) & (step < total)
     loss, grads = gradient(recipe, shared, w0, replica, jnp.int32(0))
     if not recipe.layout.always:
 
@@ -143,11 +144,10 @@ def train_step(
 
             return lax.fori_loop(1, _passes(recipe, replica), add, sums)
 
-        more = _passes(recipe, replica) > 1
+        more = training & (_passes(recipe, replica) > 1)
         loss, grads = cond_any(more, further, lambda sums, *_: sums, (loss, grads), shared, w0, replica)
     updates, opt = tx.update(grads, replica.opt, replica.params, _ctx(recipe, w0, replica))
 
-    training = (replica.status == Status.RUNNING) & (step < total)
     reads = training & (step >= -replica.length.lead)  # before its lead-in a trial waits for the interval to begin
     finite = jnp.stack([jnp.isfinite(g).all() for g in grads.values()]).all()
     watch, status = stop.after_step(replica.watch, hyper, loss, finite)

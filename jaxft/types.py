@@ -82,7 +82,7 @@ class Task(NamedTuple):
     """Names of the classes, in the order of their numbers; empty for regression."""
     train: Split
     evals: dict[str, Split]
-    """"dev" always, "test" where there is one."""
+    """"dev" always, "test" where there is one, and MNLI's second, "dev_mismatched"."""
     metric: str
     """The one that scores a trial."""
     metrics: tuple[str, ...]

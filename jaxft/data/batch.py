@@ -93,7 +93,7 @@ def gather(
     """The examples `idx` (B numbers) in rows of `width` tokens, each at its place, `row * width + offset`; jittable.
 
     An index of -1 means no example; nor is one there whose row is not among the `rows` rows from `skip` on. Its label
-    and weight are 0, and its first token is any. Padding is token 0 of type 0 and segment 0. Unknown labels stay -1.
+    and weight are 0, and its first token is any. Padding is token 0 of type 0 and segment 0. Unknown labels stay so.
     """
     begin = places - skip * width
     there = (idx >= 0) & (begin >= 0) & (begin < rows * width)
