@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import UnigramTrainer
 
 from jaxft import config, models, store, tasks, train
-from jaxft.data.batch import gather
+from jaxft.data.batch import pad
 from jaxft.models import checkpoint as files
 from jaxft.study import TaskConfig
 
@@ -65,7 +65,7 @@ def test_from_texts_to_logits_as_in_torch(tmp_path, kind, pairs):
     task = tasks.load(given, found.tokenizer, models.positions(found))
     model, pretrained = models.build(found, len(task.labels))
     head = {name: value for name, value in params.items() if name not in pretrained}
-    batch = gather(jax.tree.map(jnp.asarray, task.train), jnp.arange(3), 16)
+    batch = pad(jax.tree.map(jnp.asarray, task.train), jnp.arange(3), 16)
     logits = jax.jit(model.apply)({**pretrained, **head}, batch).logits
 
     theirs, info = transformers.AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)

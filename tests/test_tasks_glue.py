@@ -33,7 +33,7 @@ def test_files_and_libraries_give_the_same_batches(tmp_path, name, kind):
     assert plain.labels == other.labels == sources.LAYOUTS[name].classes
     assert plain.metric == other.metric == METRICS.get(name, "accuracy")
     assert plain.fingerprint == other.fingerprint
-    wide = width([plain.train, *plain.evals.values()], 128)
+    wide = width([plain.train, *plain.evals.values()])
     order = jnp.asarray([*np.random.default_rng(1).permutation(12).tolist(), -1])
     for ours, theirs in zip((plain.train, *plain.evals.values()), (other.train, *other.evals.values()), strict=True):
         rows = jnp.minimum(order, len(ours.labels) - 1)
