@@ -1,6 +1,7 @@
 """Strictness for all tests: warnings are errors, ranks must match, 8 virtual devices on the CPU."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,11 @@ def glue() -> Path:
     if not (SHARED / "glue").is_dir():
         pytest.skip("no GLUE files: put the official TSV folders into ../shared/glue")
     return SHARED / "glue"
+
+
+@pytest.fixture
+def here(place, tmp_path, monkeypatch) -> Path:
+    """A copy to work in of the folder that the module's own fixture `place` has made."""
+    folder = Path(shutil.copytree(place, tmp_path / "here"))
+    monkeypatch.chdir(folder)
+    return folder

@@ -93,14 +93,6 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def here(place, tmp_path, monkeypatch) -> Path:
-    """A copy of it to work in."""
-    folder = Path(shutil.copytree(place, tmp_path / "here"))
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def refused(capsys, *words: str) -> str:
     """Runs the study, which must be refused; the one line that says so."""
     assert cli.main(["run", "s.yaml", *words]) == cli.BAD_INPUT

@@ -4,7 +4,6 @@ import json
 import math
 import pickle
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -460,14 +459,6 @@ def place(tmp_path_factory) -> Path:
     endings.folder(folder / "a", study())
     endings.folder(folder / "b", study(**{"seeds.init": "4..5"}))
     endings.folder(folder / "swept", study(sweep={"train.lr": [1e-5, 2e-5]}))
-    return folder
-
-
-@pytest.fixture
-def here(place, tmp_path, monkeypatch) -> Path:
-    """A copy of it to work in."""
-    folder = Path(shutil.copytree(place, tmp_path / "here"))
-    monkeypatch.chdir(folder)
     return folder
 
 
