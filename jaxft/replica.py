@@ -88,16 +88,16 @@ class Report(NamedTuple):
     """Of each evaluation set, at the block's end."""
 
 
-def start(recipe: Recipe, shared: Shared, seeds: Seeds, method: Method) -> Params:
+def start(recipe: Recipe, pretrained: Mapping[str, Anywhere], seeds: Seeds, method: Method) -> Params:
     """The weights that a trial starts from: pretrained, new parts from its init key, then the method's edit."""
     key = keys.stream(seeds, "init")
-    return method.start({**recipe.model.init(key), **shared.pretrained}, key)
+    return method.start({**recipe.model.init(key), **pretrained}, key)
 
 
 def init(recipe: Recipe, shared: Shared, entry: Entry) -> Replica:
     """A replica before its first step."""
     method, tx = _method(recipe, entry.hp)
-    w0 = start(recipe, shared, entry.seeds, method)
+    w0 = start(recipe, shared.pretrained, entry.seeds, method)
     params = method.own(w0, w0, keys.stream(entry.seeds, "init"))
     length = entry.length
     steps = plan(
@@ -135,21 +135,22 @@ def train_step(
     hyper = replica.hp.__getitem__
     step, total = replica.step, replica.length.total
     training = (replica.status == Status.RUNNING) & (step < total)
-    loss, grads = gradient(recipe, shared, w0, replica, jnp.int32(0))
+    rows = recipe.layout.rows
+    loss, grads = gradient(recipe, shared, w0, replica, rows, jnp.int32(0))
     if not recipe.layout.always:
 
         def further(sums, shared: Shared, w0: Params, replica: Replica):
-            def add(number, sums):
-                return jax.tree.map(jnp.add, sums, gradient(recipe, shared, w0, replica, number))
+            def add(row, sums):
+                return jax.tree.map(jnp.add, sums, gradient(recipe, shared, w0, replica, 1, row))
 
-            return lax.fori_loop(1, _passes(recipe, replica), add, sums)
+            return lax.fori_loop(rows, _rows(recipe, replica), add, sums)
 
-        more = training & (_passes(recipe, replica) > 1)
+        more = training & (_rows(recipe, replica) > rows)
         loss, grads = cond_any(more, further, lambda sums, *_: sums, (loss, grads), shared, w0, replica)
     updates, opt = tx.update(grads, replica.opt, replica.params, _ctx(recipe, w0, replica))
 
     reads = training & (step >= -replica.length.lead)  # before its lead-in a trial waits for the interval to begin
-    finite = jnp.stack([jnp.isfinite(g).all() for g in grads.values()]).all()
+    finite = jnp.isfinite(optim.norm(grads))  # which the optimiser computes too
     watch, status = stop.after_step(replica.watch, hyper, loss, finite)
     status = jnp.where(reads, status, replica.status)
     goes = training & (status == Status.RUNNING)
@@ -164,14 +165,14 @@ def train_step(
 
 
 def gradient(
-    recipe: Recipe, shared: Shared, w0: Params, replica: Replica, number: Int[Array, ""]
+    recipe: Recipe, shared: Shared, w0: Params, replica: Replica, rows: int, skip: Int[Array, ""]
 ) -> tuple[Float[Array, ""], Params]:
-    """The loss of a step and its gradient, or the part of both that pass `number` over the batch adds."""
+    """The part that `rows` rows of a step's batch, from row `skip` on, have in its loss and its gradient."""
     method, _ = _method(recipe, replica.hp)
     hyper, ctx = replica.hp.__getitem__, _ctx(recipe, w0, replica)
     row = _row(recipe, replica.plan, replica.step)
     places = _row(recipe, replica.places, replica.step)
-    batch = gather(shared.train, row, places, recipe.layout.rows, recipe.layout.width, number * recipe.layout.rows)
+    batch = gather(shared.train, row, places, rows, recipe.layout.width, skip)
     share = batch.weight.sum() / jnp.maximum((row >= 0).sum(), 1)
     dropped = hyper("train.dropout")
     if recipe.dropout_at == "epoch_start":
@@ -185,7 +186,7 @@ def gradient(
         return mean_loss(forward(params, batch, key, edit).logits, batch)
 
     minimised = method.loss(objective, forward, ctx)
-    dropout = keys.at(keys.at(keys.stream(replica.seeds, "dropout"), replica.step), number)
+    dropout = keys.at(keys.at(keys.stream(replica.seeds, "dropout"), replica.step), skip)
     return jax.value_and_grad(lambda params: share * minimised(params, batch, dropout))(replica.params)
 
 
@@ -212,7 +213,7 @@ def evaluate(recipe: Recipe, params: Params, packed: Packed) -> Float[Array, "N 
 def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""]) -> tuple[Replica, Report]:
     """`steps` steps (at most `recipe.every`, the same for all replicas), then the evaluation and its rules."""
     method, _ = _method(recipe, replica.hp)
-    w0 = start(recipe, shared, replica.seeds, method)
+    w0 = start(recipe, shared.pretrained, replica.seeds, method)
 
     def body(i, carry):
         replica, losses, examples = carry
@@ -238,6 +239,28 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
     return replica, Report(replica.step, replica.status, losses, examples, logits)
 
 
+def untouched(recipe: Recipe, pretrained: Mapping[str, Anywhere], trained: Replica, tables: tuple[str, ...]) -> Params:
+    """What a replica's start has become where no batch read it: its tables have taken every step with gradient 0.
+
+    Args:
+        recipe: with the model whose start is meant; it may have more rows than `trained`.
+        pretrained: of that model.
+        trained: a replica after its last step.
+        tables: the parameters that may hold such rows; the others are as they were at the start.
+    """
+    method, tx = _method(recipe, trained.hp)
+    w0 = start(recipe, pretrained, trained.seeds, method)
+    owned = {name: w0[name] for name in tables if name in trained.params}
+    still = jax.tree.map(jnp.zeros_like, owned)
+
+    def take(step, carry):
+        params, state = carry
+        updates, state = tx.update(still, state, params, _ctx(recipe, w0, trained._replace(step=step)))
+        return {name: value + updates[name] for name, value in params.items()}, state
+
+    return {**w0, **lax.fori_loop(0, trained.step, take, (owned, tx.init(owned)))[0]}
+
+
 def _ctx(recipe: Recipe, w0: Params, replica: Replica) -> Ctx:
     """What a step's hooks are told."""
     step, hyper = replica.step, replica.hp.__getitem__
@@ -253,10 +276,9 @@ def _row(recipe: Recipe, table: Int[Array, "S B"], step: Int[Array, ""]) -> Int[
     return lax.dynamic_index_in_dim(table, step + recipe.before, keepdims=False)
 
 
-def _passes(recipe: Recipe, replica: Replica) -> Int[Array, ""]:
-    """How many passes this step's batch takes."""
-    places = _row(recipe, replica.places, replica.step)
-    return places.max() // (recipe.layout.rows * recipe.layout.width) + 1
+def _rows(recipe: Recipe, replica: Replica) -> Int[Array, ""]:
+    """How many rows this step's batch takes."""
+    return _row(recipe, replica.places, replica.step).max() // recipe.layout.width + 1
 
 
 def _method(recipe: Recipe, hp: Mapping[str, Anywhere]) -> tuple[Method, Tx]:

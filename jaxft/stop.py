@@ -60,7 +60,7 @@ def watch() -> Watch:
 def after_step(
     seen: Watch, hyper: Hyper, loss: Float[Array, ""], finite: Bool[Array, ""]
 ) -> tuple[Watch, Int[Array, ""]]:
-    """The rules of a step; `finite` says whether all of the gradient is. Returns the status from here on."""
+    """The rules of a step; `finite` says whether the gradient's norm is. Returns the status from here on."""
     bound = hyper("stop.loss_above")
     above = _count(seen.loss_above, jnp.isfinite(bound) & ~(loss <= bound))  # NaN is above every bound
     strict = hyper("stop.non_finite") > 0

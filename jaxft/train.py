@@ -10,20 +10,21 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxft import methods, models, optim, tasks
+from jaxft import methods, models, optim, replica, tasks
 from jaxft.data import batch
 from jaxft.errors import BadInput
+from jaxft.models import compact
 from jaxft.pool import Pool, widest
 from jaxft.progress import Progress
 from jaxft.record import Record
-from jaxft.replica import Entry, Recipe, Shared
+from jaxft.replica import Entry, Recipe, Replica, Shared
 from jaxft.scheduler import Scheduler
 from jaxft.stop import Status
 from jaxft.store import Ended, Store
 from jaxft.study import Study, TaskConfig
 from jaxft.trials import Length, Seeds, Trial, expand, identify, shape
 from jaxft.trials import group as alike
-from jaxft.types import Hyper, Method, Task
+from jaxft.types import Hyper, Method, Model, Params, Task
 
 
 class News(NamedTuple):
@@ -47,6 +48,10 @@ class Group(NamedTuple):
     recipe: Recipe
     shared: Shared
     task: Task
+    kept: compact.Kept
+    """The rows of the model's tables that the task can touch; its tokens are renumbered in `shared`."""
+    whole: Callable[[], tuple[Model, dict[str, np.ndarray]]]
+    """The model with all rows of its tables, and its pretrained parameters."""
     precision: str
     decided: dict[str, object]
     """What is part of the numerics and stays with the study."""
@@ -121,7 +126,6 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         BadInput: a checkpoint or a data set cannot be used, or does not fit the study.
     """
     checkpoint = cache(models.open)
-    weights = cache(lambda name, outputs, dtype: models.build(checkpoint(name), outputs, dtype))
 
     @cache
     def loaded(name: str, config: str) -> Task:
@@ -135,10 +139,19 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         config = {k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")} | {"n_train": None}
         task = loaded(fixed["model"], json.dumps(config))
         dtype = "bfloat16" if fixed["train.precision"] == "bfloat16" else "float32"
-        model, pretrained = weights(fixed["model"], len(task.labels) or 1, dtype)
+        whole = partial(models.build, checkpoint(fixed["model"]), len(task.labels) or 1, dtype)
+        kept = compact.kept(checkpoint(fixed["model"]).config, [task.train, *task.evals.values()])
+        model, pretrained = whole(kept=kept)
         method = methods.load(fixed["method"])
         layout = batch.layout(task.train, task.evals.values(), fixed["train.batch_size"])
-        packed = {n: batch.pack(split, fixed["eval.batch_size"], layout.width) for n, split in task.evals.items()}
+        shared = Shared(
+            pretrained,
+            compact.renumbered(task.train, kept),
+            {
+                name: batch.pack(compact.renumbered(split, kept), fixed["eval.batch_size"], layout.width)
+                for name, split in task.evals.items()
+            },
+        )
         by_every: dict[int, list[Trial]] = {}
         for trial in similar:
             by_every.setdefault(interval(trial, task), []).append(trial)
@@ -165,8 +178,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
             }
             # Of the settings alone: other data under the same name must meet its fingerprint.
             name = identify(Seeds(0, 0, 0, 0, 0), shape(fixed), {})
-            shared = Shared(pretrained, task.train, packed)
-            groups.append(Group(name, members, lengths, recipe, shared, task, fixed["train.precision"], decided))
+            precision = fixed["train.precision"]
+            groups.append(Group(name, members, lengths, recipe, shared, task, kept, whole, precision, decided))
     return groups
 
 
@@ -208,6 +221,19 @@ def entry(trial: Trial, group: Group) -> Entry:
         hp={name: np.float32(value) for name, value in trial.hp.items()},
         length=Length(*(np.int32(number) for number in group.lengths[trial.id])),
     )
+
+
+def weights(group: Group, trained: Replica) -> Params:
+    """All parameters of the model that a replica of this group was trained to, rows that no example touches included.
+
+    Args:
+        group: of the trial.
+        trained: what `Pool.take` gave.
+    """
+    model, pretrained = group.whole()
+    recipe = group.recipe._replace(model=model)
+    at_rest = jax.jit(partial(replica.untouched, recipe, tables=tuple(group.kept)))(pretrained, trained)
+    return compact.restored(at_rest, trained.params, group.kept)
 
 
 def pooled(group: Group, slots: int | str, devices: Sequence) -> Pool:

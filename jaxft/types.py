@@ -39,8 +39,10 @@ class Batch(NamedTuple):
     """Counted from 0 within each example."""
     segments: Int[Array, "rows T"]
     """A number for each example, from 1; 0 is padding. Tokens attend to their own segment only."""
-    first: Int[Array, " B"]
-    """Index into the flattened rows of each example's first token."""
+    first: Int[Array, " B"] | None
+    """Index into the flattened rows of each example's first token, from which the head reads. None: it reads every
+    token, and gives logits [rows, T, C].
+    """
     labels: Int[Array, " B"] | Float[Array, " B"]
     weight: Float[Array, " B"]
     """1 for an example, 0 where a partial batch has none. Every loss term is the mean with these weights."""
@@ -50,8 +52,8 @@ class Out(NamedTuple):
     """What a model gives for a batch."""
 
     logits: Float[Array, "B C"]
-    hidden: tuple[Float[Array, "rows T D"], ...]
-    """After the embeddings and after each layer."""
+    hidden: tuple[Float[Array, "rows T D"] | Float[Array, "B D"], ...]
+    """After the embeddings and after each layer; after the last only at `batch.first`, where that is given."""
 
 
 Edit = Callable[[str, Array], Array]
@@ -70,8 +72,6 @@ class Model(NamedTuple):
     """Fresh values for every parameter, each from the key and its own name only."""
     apply: Callable[..., Out]
     """`(params, batch, key=None, rate=0., edit=same) -> Out`; dropout needs a key; its rate may be traced."""
-    vocabulary: int
-    """The number of rows of its embedding."""
 
 
 class Task(NamedTuple):

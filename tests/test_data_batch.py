@@ -219,11 +219,11 @@ def test_passes_over_a_batch_share_its_examples():
     places = first_fit(lengths, 24)[0]
     assert int(places.max()) // 24 == 3
     whole = jitted(split, idx, places, 4, 24)
-    parts = [jitted(split, idx, places, 2, 24, skip) for skip in (0, 2)]
+    parts = [jitted(split, idx, places, rows, 24, skip) for rows, skip in ((2, 0), (1, 2), (1, 3))]
     for field in ("tokens", "types", "positions", "segments"):
         joined = np.concatenate([getattr(part, field) for part in parts])
         np.testing.assert_array_equal(joined, getattr(whole, field))
-    assert (parts[0].weight + parts[1].weight).tolist() == [1, 1, 1, 1, 0, 1]
+    assert sum(part.weight for part in parts).tolist() == [1, 1, 1, 1, 0, 1]
     assert whole.tokens.reshape(-1)[whole.first][:4].tolist() == [100, 300, 600, 400]
     assert whole.labels.tolist() == [0, 2, 2, 0, 0, 1]
 
@@ -239,8 +239,8 @@ def test_the_rows_of_a_batch_are_enough_for_nearly_all():
     found = layout(split, [ragged([3])], 16)
     assert not found.always
     needed = rows_of(split, rng.integers(0, 300, (4000, 16)), found.width)
-    assert np.mean(needed > found.rows) < 0.005
-    assert np.mean(needed > found.rows - 1) > 0.001, "one row fewer would do"
+    assert np.mean(needed > found.rows) < 0.05
+    assert np.mean(needed > found.rows - 1) > 0.05, "one row fewer would do"
     assert found.rows * found.width < 16 * 40 / 2, "half of what an example to a row would take"
 
 

@@ -74,7 +74,9 @@ def _both(folder: Path, config: dict, classes: int, ids, types, there, **more) -
 
     (_, out), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, batch)
     found = {"logits": out.logits}
-    found |= {f"hidden {i}": h * there[..., None] for i, h in enumerate(out.hidden)}
+    every = jax.jit(lambda params: model.apply(params, batch._replace(first=None)).hidden)(params)
+    found |= {f"hidden {i}": h * there[..., None] for i, h in enumerate(every)}
+    assert _relative(out.hidden[-1], every[-1][:, 0]) < 1e-6
     # Their names from their own table, so that a wrong entry in ours would be seen as a wrong gradient.
     return found | _named_as_theirs(grads, kind), wanted
 

@@ -73,7 +73,7 @@ def bag(vocabulary: int = 30, width: int = 6, classes: int = 2) -> Model:
             y = jnp.where(jax.random.bernoulli(key, 1.0 - rate, y.shape), y / (1.0 - rate), 0.0)
         return Out(y @ params["classifier/kernel"], (x, y))
 
-    return Model(init, apply, vocabulary=vocabulary)
+    return Model(init, apply)
 
 
 BERT = {

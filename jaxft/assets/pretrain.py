@@ -97,7 +97,8 @@ def loss(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy and accuracy over the hidden words; the embedding is also the output layer."""
     seen, hidden = mask(key, batch)
-    logits = model.apply(params, seen).hidden[-1] @ params["embeddings/word/embedding"].T + bias[None, None, :]
+    states = model.apply(params, seen._replace(first=None)).hidden[-1]
+    logits = states @ params["embeddings/word/embedding"].T + bias[None, None, :]
     picked = jnp.take_along_axis(jax.nn.log_softmax(logits), batch.tokens[..., None], axis=-1)[..., 0]
     right = (logits.argmax(axis=-1) == batch.tokens) & hidden
     count = jnp.maximum(hidden.sum(), 1)
@@ -122,7 +123,7 @@ def train(steps: int, say=print) -> tuple[Params, Float[Array, " V"]]:
     fresh = model.init(keys.named(key, "init"))
     new = {name: value for name, value in fresh.items() if name.split("/")[0] in ("pooler", "classifier")}
     params = {name: value for name, value in fresh.items() if name not in new}
-    params["out/bias"] = jnp.zeros(model.vocabulary)
+    params["out/bias"] = jnp.zeros(len(vocabulary()))
     tx: Tx = optim.make("adamw", "global", CONSTANTS.__getitem__)
 
     def step(at, carry):

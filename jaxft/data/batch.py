@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, Int
 from jaxft.types import Anywhere, Batch, Split
 
 DRAWN = 2000  # batches from which the rows of a batch are found
-BEYOND = 0.001  # the share of them that may need more
-SAVING = 0.1  # what a second program, for those that need more, must save at the least
+TOGETHER = 16  # replicas on a device, or so: a row more is computed for all where one of them needs it
+FURTHER = 1.5  # what such a row costs, in rows: its matmuls are small, and gradients have to be added up
+SAVING = 0.1  # what a second program, for such rows, must save at the least
 
 
 class Layout(NamedTuple):
@@ -24,12 +25,7 @@ class Layout(NamedTuple):
     width: int
     """Tokens of a row, T."""
     always: bool
-    """Whether they are enough for every batch; else one that needs more takes further passes."""
-
-    @property
-    def cost(self) -> float:
-        """Relative time of a step: attention makes wide rows dearer (measured: by a tenth for each hundred tokens)."""
-        return self.rows * self.width * (1 + self.width / 1024)
+    """Whether they are enough for every batch; else a batch that needs more passes over them one by one."""
 
 
 class Packed(NamedTuple):
@@ -49,9 +45,9 @@ def width(splits: Iterable[Split]) -> int:
 
 
 def layout(train: Split, evals: Iterable[Split], batch: int) -> Layout:
-    """The cheapest rows for batches of so many examples: as many as all but one in a thousand of random batches need.
+    """The rows that are cheapest for random batches of so many examples.
 
-    A batch that needs more takes a second pass, hence a second copy of the step in the program. Where this would save
+    Batches that need more take further rows, hence a second copy of the step in the program. Where this would save
     little, there are rows for every batch instead. All depends on the data and the batch size, never on seeds.
     """
     least, lengths = width([train, *evals]), np.diff(np.asarray(train.offsets))
@@ -60,11 +56,17 @@ def layout(train: Split, evals: Iterable[Split], batch: int) -> Layout:
     usual, sure = [], []
     for wide in range(least, max(2 * least, 128) + 1, 8):
         needed = np.asarray(jax.jit(first_fit)(drawn, wide)).max(axis=1) // wide + 1
-        usual.append(Layout(int(np.sort(needed)[-1 - int(BEYOND * DRAWN)]), wide, False))
+        # Of a row; attention makes wide ones dearer (measured: by a tenth for each hundred tokens).
+        cost = wide * (1 + wide / 1024)
         # A row with room for one more of the longest is filled before another is begun.
-        sure.append(Layout(-(-batch // (wide // int(lengths.max()))), wide, True))
-    best, always = (min(found, key=lambda each: each.cost) for found in (usual, sure))
-    return best if best.cost < (1 - SAVING) * always.cost else always
+        enough = -(-batch // (wide // int(lengths.max())))
+        sure.append((cost * enough, Layout(enough, wide, True)))
+        for rows in range(int(needed.min()), min(int(needed.max()), enough - 1) + 1):
+            # The mean of the largest of as many as go together.
+            further = sum(1 - np.mean(needed <= most) ** TOGETHER for most in range(rows, int(needed.max())))
+            usual.append((cost * (rows + FURTHER * further), Layout(rows, wide, False)))
+    best, always = min(usual, default=min(sure)), min(sure)
+    return best[1] if best[0] < (1 - SAVING) * always[0] else always[1]
 
 
 def first_fit(lengths: Int[Array, "S B"], width: int | Int[Array, ""]) -> Int[Array, "S B"]:

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Key
 from jaxft import tree
 from jaxft.errors import BadInput
 from jaxft.models import checkpoint as files
-from jaxft.models import family, layers
+from jaxft.models import compact, family, layers
+from jaxft.models.compact import Kept
 from jaxft.types import Batch, Edit, Model, Out, Params, same
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "encoder"
@@ -58,28 +59,32 @@ def positions(checkpoint: Checkpoint) -> int:
     return family.find(checkpoint.config).positions(checkpoint.config)
 
 
-def build(checkpoint: Checkpoint, classes: int, dtype: str = "float32") -> tuple[Model, dict[str, np.ndarray]]:
+def build(
+    checkpoint: Checkpoint, classes: int, dtype: str = "float32", kept: Kept | None = None
+) -> tuple[Model, dict[str, np.ndarray]]:
     """The model, and its pretrained parameters, float32; the head and a missing pooler are not among them.
 
     Args:
         checkpoint: what `open` gave.
         classes: how many logits, C; 1 for a regression.
         dtype: what the model computes in, as for `assemble`.
+        kept: the rows of its tables that it has, as for `assemble`.
 
     Raises:
         BadInput: the tensors do not fit the config.
     """
     kind, config = family.find(checkpoint.config), checkpoint.config
-    model = assemble(config, classes, dtype)
-    shapes = {name: leaf.shape for name, leaf in jax.eval_shape(model.init, jax.random.key(0)).items()}
+    whole = assemble(config, classes)
+    shapes = {name: leaf.shape for name, leaf in jax.eval_shape(whole.init, jax.random.key(0)).items()}
     tensors = files.read(checkpoint.folder)
     try:
-        return model, files.pick(tensors, shapes, kind, kind.names(config))
+        params = files.pick(tensors, shapes, kind, kind.names(config))
+        return assemble(config, classes, dtype, kept), compact.cut(params, kept or {})
     except BadInput as error:
         raise BadInput(f"{checkpoint.folder}: {error}") from None
 
 
-def assemble(config: family.Config, classes: int, dtype: str = "float32") -> Model:
+def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: Kept | None = None) -> Model:
     """The model of a config, without any checkpoint: its `init` gives all of its parameters, in float32.
 
     Args:
@@ -87,12 +92,13 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32") -> Mod
         classes: how many logits, C.
         dtype: "bfloat16" to compute linear maps and attention in it. As in torch's autocast embeddings, norms, softmax
             and what the layers add up stay float32, and so do the gradients; and here the logits do too.
+        kept: the rows of its tables that it has, if not all; their fresh values are those of the whole tables.
 
     Raises:
         BadInput: the config is of an architecture that is not supported.
     """
-    kind, sizes = family.find(config), layers.sizes(config)
-    network = kind.network(config, classes)
+    kind, sizes, kept = family.find(config), layers.sizes(config), kept or {}
+    network = kind.network(compact.smaller(config, kept), classes)
 
     def computed(params: Params) -> Params:
         """A linear map computes in the precision of its kernel."""
@@ -115,11 +121,8 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32") -> Mod
     batch = Batch(row, row, row, row, one, one, jnp.zeros((1,)))
     declared = jax.eval_shape(lambda key: network.init(key, batch, lambda _, x: x, same), jax.random.key(0))
     shapes = {name: leaf.shape for name, leaf in tree.flatten(declared["params"]).items()}
-    return Model(
-        init=lambda key: layers.fresh(key, shapes, sizes.std),
-        apply=apply,
-        vocabulary=sizes.vocabulary,
-    )
+    shapes |= {table: (config[compact.SIZE[table]], sizes.width) for table in kept}
+    return Model(init=lambda key: compact.cut(layers.fresh(key, shapes, sizes.std), kept), apply=apply)
 
 
 def _folder(name: str) -> Path:

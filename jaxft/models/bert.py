@@ -19,10 +19,10 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
-        """The logits [B, C] and the hidden states [rows, T, D] of a batch."""
+        """The logits [B, C] and the hidden states of a batch."""
         width = self.sizes.width
         hidden = layers.encode(self.sizes, batch, drop, edit)
-        pooled = jnp.tanh(dense(layers.first(hidden[-1], batch), Linear(width, width, name="pooler")()))
+        pooled = jnp.tanh(dense(hidden[-1], Linear(width, width, name="pooler")()))
         logits = dense(drop("pooler", pooled), Linear(width, self.classes, name="classifier")())
         return Out(logits, hidden)
 

@@ -6,6 +6,7 @@ shapes of parameters; fresh values come from `fresh`, since they depend on the s
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -120,10 +121,47 @@ def dropout(key: Key[Array, ""] | None, rate: Float[Array, ""] | float, name: st
     return jnp.where(bits.astype(jnp.int32) >= dropped.astype(jnp.int32), x * scale, 0.0)
 
 
-def lookup(table: Float[Array, "N D"], index: Int[Array, "rows T"]) -> Float[Array, "rows T D"]:
-    """Rows of a small table by an exact one-hot matmul: its gradient needs no scatter-add, slow on GPUs."""
+def lookup(table: Float[Array, "rows ..."], index: Int[Array, "..."]) -> Float[Array, "..."]:
+    """`table[index]` of a small table, by an exact one-hot matmul: its gradient needs no scatter-add, slow on GPUs."""
     onehot = jax.nn.one_hot(index, table.shape[0], dtype=table.dtype)
-    return jnp.matmul(onehot, table, precision=lax.Precision.HIGHEST)
+    return jnp.tensordot(onehot, table, 1, precision=lax.Precision.HIGHEST)
+
+
+@jax.custom_vjp
+def read(table: Float[Array, "V D"], index: Int[Array, "rows T"]) -> Float[Array, "rows T D"]:
+    """`table[index]` of a large table. Its gradient is the same in each run, also where scatter-add is not."""
+    return table[index]
+
+
+def _read(table, index):
+    return table[index], (index, table.shape[0])
+
+
+def _unread(saved, g):
+    index, rows = saved
+    index, g = index.reshape(-1), g.reshape(-1, g.shape[-1])
+    return lax.platform_dependent(index, g, cpu=partial(scattered, rows), default=partial(summed, rows)), None
+
+
+def scattered(rows: int, index: Int[Array, " N"], g: Float[Array, "N D"]) -> Float[Array, "V D"]:
+    """The gradient of a table of so many rows, entry by entry: what a CPU does best."""
+    return jnp.zeros((rows, g.shape[1]), g.dtype).at[index].add(g)
+
+
+def summed(rows: int, index: Int[Array, " N"], g: Float[Array, "N D"]) -> Float[Array, "V D"]:
+    """The same for accelerators, where entries that meet are added in any order, one waiting for the other.
+
+    A matmul sums up the entries of each token first; then each row is written once.
+    """
+    equal = index[:, None] == index[None, :]
+    count = jnp.arange(len(index))
+    first = jnp.argmax(equal, axis=1) == count
+    sums = jnp.matmul(equal.astype(g.dtype), g, precision=lax.Precision.HIGHEST)
+    own = jnp.where(first, index, rows + count)  # beyond the table: dropped
+    return jnp.zeros((rows, g.shape[1]), g.dtype).at[own].set(sums, mode="drop", unique_indices=True)
+
+
+read.defvjp(_read, _unread)
 
 
 class Linear(nn.Module):
@@ -191,19 +229,19 @@ class Embeddings(nn.Module):
         position = position[self.shift : self.shift + batch.tokens.shape[1]]
         kind = Table(s.types, s.width, name="type")()
         types = batch.types if s.types > 1 else jnp.zeros_like(batch.types)  # with one type, both texts are of it
-        x = word[batch.tokens] + lookup(kind, types) + lookup(position, batch.positions)
+        x = read(word, batch.tokens) + lookup(kind, types) + lookup(position, batch.positions)
         return Norm(s.eps, name="norm")(x)
 
 
 def attend(
-    q: Float[Array, "rows T D"],
+    q: Float[Array, "rows Q D"],
     k: Float[Array, "rows T D"],
     v: Float[Array, "rows T D"],
-    mask: Bool[Array, "rows T T"],
+    mask: Bool[Array, "rows Q T"],
     heads: int,
     drop: Callable[[Array], Array],
-) -> Float[Array, "rows T D"]:
-    """Attention from each token to those that its mask allows; each needs one."""
+) -> Float[Array, "rows Q D"]:
+    """Attention from each of Q tokens to those that its mask allows; each needs one."""
     q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
     scores = jnp.einsum("rqhd,rkhd->rhqk", q, k).astype(jnp.float32) / math.sqrt(q.shape[-1])
     scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
@@ -217,11 +255,24 @@ class Layer(nn.Module):
     sizes: Sizes
 
     @nn.compact
-    def __call__(self, x: Float[Array, "rows T D"], mask: Bool[Array, "rows T T"], drop: Edit) -> Array:
-        """x after the layer; its dropout sites are "attention", "attention_out" and "output"."""
+    def __call__(
+        self, x: Float[Array, "rows T D"], segments: Int[Array, "rows T"], drop: Edit, at: Int[Array, " B"] | None
+    ) -> Array:
+        """x after the layer; only at the tokens `at` (of all rows), [B, 1, D], if they are given.
+
+        Its dropout sites are "attention", "attention_out" and "output".
+        """
         s = self.sizes
-        qkv = dense(x, *(Linear(s.width, s.width, name=name)() for name in ("query", "key", "value")))
-        q, k, v = jnp.split(qkv, 3, axis=-1)
+        query, key, value = (Linear(s.width, s.width, name=name)() for name in ("query", "key", "value"))
+        # Padding, segment 0, reads padding only, so that no token is left without a key.
+        if at is None:
+            q, k, v = jnp.split(dense(x, query, key, value), 3, axis=-1)
+            mask = segments[:, :, None] == segments[:, None, :]
+        else:
+            k, v = jnp.split(dense(x, key, value), 2, axis=-1)
+            row, x = at // x.shape[1], lookup(x.reshape(-1, s.width), at[:, None])
+            q, k, v = dense(x, query), lookup(k, row), lookup(v, row)
+            mask = segments.reshape(-1)[at][:, None, None] == segments[row][:, None, :]
         mixed = attend(q, k, v, mask, s.heads, lambda p: drop("attention", p))
         mixed = dense(mixed, Linear(s.width, s.width, name="attention_out")())
         x = Norm(s.eps, name="attention_norm")(x + drop("attention_out", mixed))
@@ -236,28 +287,26 @@ class Layers(nn.Module):
     sizes: Sizes
 
     @nn.compact
-    def __call__(self, x: Float[Array, "rows T D"], mask: Bool[Array, "rows T T"], drop: Edit, edit: Edit) -> tuple:
-        """What comes out of each layer, after `edit`."""
-        hidden = []
+    def __call__(self, x: Float[Array, "rows T D"], batch: Batch, drop: Edit, edit: Edit) -> tuple:
+        """What comes out of each layer, after `edit`: of the last, only what stands at the first token of each example.
+
+        A head reads nothing else, and to leave the rest out saves most of a layer.
+        """
+        hidden, last = [], self.sizes.layers - 1
         for i in range(self.sizes.layers):
-            x = Layer(self.sizes, name=str(i))(x, mask, lambda site, y, i=i: drop(f"layers/{i}/{site}", y))
-            x = edit(f"layers/{i}", x)
+            at = batch.first if i == last else None
+            inside = lambda site, y, i=i: drop(f"layers/{i}/{site}", y)  # noqa: E731
+            x = Layer(self.sizes, name=str(i))(x, batch.segments, inside, at)
+            x = edit(f"layers/{i}", x if at is None else x[:, 0])
             hidden.append(x)
         return tuple(hidden)
 
 
-def encode(sizes: Sizes, batch: Batch, drop: Edit, edit: Edit, shift: int = 0) -> tuple[Float[Array, "rows T D"], ...]:
-    """Hidden states after the embeddings and after each layer; to be called inside a family's network."""
+def encode(sizes: Sizes, batch: Batch, drop: Edit, edit: Edit, shift: int = 0) -> tuple[Array, ...]:
+    """Hidden states after the embeddings and after each layer, as in `Out`; to be called inside a family's network."""
     x = Embeddings(sizes, shift, name="embeddings")(batch)
     x = edit("embeddings", drop("embeddings", x))
-    # Padding, segment 0, reads padding only, so that no token is left without a key.
-    mask = batch.segments[:, :, None] == batch.segments[:, None, :]
-    return (x, *Layers(sizes, name="layers")(x, mask, drop, edit))
-
-
-def first(x: Float[Array, "rows T D"], batch: Batch) -> Float[Array, "B D"]:
-    """What stands at the first token of each example."""
-    return x.reshape(-1, x.shape[-1])[batch.first]
+    return (x, *Layers(sizes, name="layers")(x, batch, drop, edit))
 
 
 NAMES = {

@@ -25,8 +25,8 @@ class Head(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B D"], drop: Edit) -> Float[Array, "B C"]:
-        """The logits of examples, from what stands at their first tokens."""
+    def __call__(self, x: Float[Array, "*B D"], drop: Edit) -> Float[Array, "*B C"]:
+        """The logits of examples, from what stands at their first tokens; or of all tokens."""
         x = jnp.tanh(dense(drop("first", x), Linear(self.width, self.width, name="dense")()))
         return dense(drop("classifier/dense", x), Linear(self.width, self.classes, name="out_proj")())
 
@@ -40,10 +40,10 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
-        """The logits [B, C] and the hidden states [rows, T, D] of a batch."""
+        """The logits [B, C] and the hidden states of a batch."""
         hidden = layers.encode(self.sizes, batch, drop, edit, shift=self.begin)
         head = Head(self.sizes.width, self.classes, name="classifier")
-        return Out(head(layers.first(hidden[-1], batch), drop), hidden)
+        return Out(head(hidden[-1], drop), hidden)
 
 
 def read(config: Config) -> tuple[Sizes, int]:

@@ -1,0 +1,52 @@
+"""The rows of the embeddings that a task can touch: only these are trained, and the others are put back.
+
+A row that no batch reads has gradient 0 and Adam moments 0, so that it moves by weight decay alone, whatever the data.
+To leave it out is therefore exact. It is most of a small encoder: half of MiniLM's parameters are word embeddings.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from jaxft.models import family
+from jaxft.types import Anywhere, Params, Split
+
+WORD, POSITION = "embeddings/word/embedding", "embeddings/position/embedding"
+SIZE = {WORD: "vocab_size", POSITION: "max_position_embeddings"}
+"""Where a config says how many rows a table has."""
+
+Kept = Mapping[str, Int[np.ndarray, " rows"]]
+"""The kept rows of each table, ascending; a table that is not named is kept whole."""
+
+
+def kept(config: family.Config, splits: Iterable[Split]) -> Kept:
+    """The rows that examples of these splits can touch: their tokens, and positions up to the longest of them."""
+    splits = list(splits)
+    words = np.unique(np.concatenate([np.unique(split.tokens) for split in splits]))
+    longest = max(int(np.diff(split.offsets).max()) for split in splits)
+    before = config[SIZE[POSITION]] - family.find(config).positions(config)
+    return {WORD: words.astype(np.int32), POSITION: np.arange(before + longest, dtype=np.int32)}
+
+
+def renumbered(split: Split, kept: Kept) -> Split:
+    """The same examples, their tokens numbered as the kept rows are."""
+    words = kept[WORD]
+    return split._replace(tokens=np.searchsorted(words, split.tokens).astype(np.min_scalar_type(len(words) - 1)))
+
+
+def smaller(config: family.Config, kept: Kept) -> family.Config:
+    """The config of an encoder that has only the kept rows."""
+    return {**config, **{SIZE[table]: len(rows) for table, rows in kept.items()}}
+
+
+def cut(params: Mapping[str, Anywhere], kept: Kept) -> dict[str, Anywhere]:
+    """Parameters with only the kept rows of their tables."""
+    return {name: value[kept[name]] if name in kept else value for name, value in params.items()}
+
+
+def restored(whole: Params, params: Params, kept: Kept) -> Params:
+    """`whole` with its kept rows, and all that is no table, from `params`."""
+    rows = {name: jnp.asarray(whole[name]).at[kept[name]].set(params[name]) for name in kept if name in params}
+    return {**whole, **params, **rows}
