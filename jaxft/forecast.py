@@ -1,14 +1,26 @@
 """What a study will take, without training any of it."""
 
+import json
 import time
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
-from jaxft import train
+import jax
+import numpy as np
+
+from jaxft import cost, replica, train
+from jaxft.ceilings import ceilings
+from jaxft.cost import Bound, Chip, Cost
 from jaxft.pool import Memory, Pool, size
 from jaxft.progress import duration
+from jaxft.scale import COUNTS, Prediction, predict
 from jaxft.store import Store
 from jaxft.study import Study
 from jaxft.trials import expand
+from jaxft.types import Split
+
+RECORDS = Path(__file__).parent / "bench" / "records"
 
 
 class GroupPlan(NamedTuple):
@@ -35,6 +47,26 @@ class GroupPlan(NamedTuple):
     """One evaluation of all slots."""
     seconds: float
     """All that is not done yet, estimated."""
+    bound: Bound
+    """One step of all slots, by formula, at the ceilings of this machine."""
+    elsewhere: list[Prediction]
+    """Trials per hour by the same formula, at the ceilings of other chips."""
+    records: dict[str, float]
+    """Trials per hour that a benchmark has measured on one of these chips."""
+
+
+class Work(NamedTuple):
+    """What a group's trials need, by the formula of `cost.py`."""
+
+    step: Cost
+    trial: Cost
+    """With its evaluations; the mean over trials."""
+    tokens: float
+    """Of a step's batch, the mean."""
+    width: int
+    """Of the model."""
+    memory: float
+    """Bytes of a replica."""
 
 
 def plan(study: Study) -> list[GroupPlan]:
@@ -47,16 +79,28 @@ def plan(study: Study) -> list[GroupPlan]:
     folder = train.folder(study)
     before = Store.decided(folder)
     done = Store.finished(folder)
-    return [_forecast(study, group, before, done) for group in train.prepare(study, trials)]
+    devices = train.devices(study)
+
+    @cache
+    def here(precision: str) -> Chip:
+        """All devices of the study as one chip; to be measured while no pool has their memory."""
+        flops, bandwidth = ceilings(devices, precision)
+        return Chip("this machine", {precision: flops}, bandwidth)
+
+    groups = train.prepare(study, trials)
+    return [_forecast(study, group, before, done, here(group.precision)) for group in groups]
 
 
-def _forecast(study: Study, group: train.Group, before: dict, done: set[str]) -> GroupPlan:
+def _forecast(study: Study, group: train.Group, before: dict, done: set[str], here: Chip) -> GroupPlan:
     pool = train.pooled(group, train.slots(study, group, before), train.devices(study))
     totals = [length.total for length in group.lengths.values()]
     missing = [length.total for trial, length in group.lengths.items() if trial not in done]
     step, evaluation = _timed(pool)
     # Slots are busy until the queue is empty, and the longest trial has to be waited for.
     blocks = max(sum(missing) / pool.slots, *missing, 0) / group.recipe.every
+    needed = work(group)
+    model = group.trials[0].fixed["model"]
+    records = {chip.name: measured(chip.name, model, group.task.name) for chip in cost.CHIPS}
     return GroupPlan(
         trials=len(totals),
         done=len(totals) - len(missing),
@@ -71,7 +115,57 @@ def _forecast(study: Study, group: train.Group, before: dict, done: set[str]) ->
         step_seconds=step,
         evaluation_seconds=evaluation,
         seconds=blocks * (group.recipe.every * step + evaluation),
+        bound=Bound(*(pool.slots * seconds for seconds in cost.bound(needed.step, here, group.precision))),
+        elsewhere=[_elsewhere(chip, group, needed) for chip in cost.CHIPS],
+        records={name: rate for name, rate in records.items() if rate is not None},
     )
+
+
+def work(group: train.Group) -> Work:
+    """What the trials of a group need, from the shapes of what they train and the lengths of their examples."""
+    like = train.entry(group.trials[0], group)
+    one = jax.eval_shape(lambda shared, entry: replica.init(group.recipe, shared, entry), group.shared, like)
+    shapes = {name: leaf.shape for name, leaf in one.params.items()}
+    layers, width = cost.sizes(shapes)
+    model = {"width": width, "layers": layers, "dtype": group.precision}
+    share = group.recipe.batch / len(group.task.train.labels)
+    batch = {name: share * total for name, total in _sums(group.task.train).items()}
+    step = cost.step_cost(shapes, **batch, **model)
+    evaluation = cost.evaluation_cost(shapes, **_sums(*group.task.evals.values()), **model)
+    totals = [length.total for length in group.lengths.values()]
+    steps = sum(totals) / len(totals)
+    evaluations = sum(-(-total // group.recipe.every) for total in totals) / len(totals)
+    trial = Cost(*(steps * a + evaluations * b for a, b in zip(step, evaluation, strict=True)))
+    return Work(step, trial, batch["tokens"], width, cost.memory(shapes, tokens=batch["tokens"], **model))
+
+
+def _sums(*splits: Split) -> dict[str, float]:
+    """What the formula asks of the examples of some splits."""
+    lengths = np.concatenate([np.diff(np.asarray(split.offsets)) for split in splits]).astype(np.float64)
+    return {"tokens": lengths.sum(), "squares": np.square(lengths).sum(), "examples": len(lengths)}
+
+
+def _elsewhere(chip: Chip, group: train.Group, needed: Work) -> Prediction:
+    trials, (_, trial, tokens, width, memory) = len(group.trials), needed
+    return predict(chip, group.precision, trial, trials=trials, tokens=tokens, width=width, memory=memory)
+
+
+def measured(chip: str, model: str, lengths: str) -> float | None:
+    """Trials per hour on one such chip, by the benchmark's latest record of it; None where there is none.
+
+    A record is a line of a .jsonl file: an object with these three keys and `trials_per_hour`. Others are passed over.
+    """
+    wanted, found = {"chip": chip, "model": model, "lengths": lengths}, None
+    for path in sorted(RECORDS.glob("*.jsonl")):
+        for line in path.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # a benchmark was interrupted
+            if isinstance(record, dict) and wanted.items() <= record.items():
+                rate = record.get("trials_per_hour")
+                found = float(rate) if isinstance(rate, int | float) else found
+    return found
 
 
 def describe(study: Study, plans: list[GroupPlan]) -> str:
@@ -91,9 +185,47 @@ def describe(study: Study, plans: list[GroupPlan]) -> str:
             f"  time      {p.compile_seconds:.1f} s to compile, {p.step_seconds:.3g} s a step and "
             f"{p.evaluation_seconds:.3g} s an evaluation of all slots (measured on empty slots)",
             f"  estimate  {duration(p.seconds)} for the {p.trials - p.done} trials that are left",
+            *_bounds(p),
         ]
     lines.append(f"in all: about {duration(sum(p.seconds + p.compile_seconds for p in plans))}")
     return "\n".join(lines)
+
+
+def _bounds(p: GroupPlan) -> list[str]:
+    """How near this machine is to its bound, and what others could do by theirs.
+
+    More than all of it: something else kept the machine busy while its ceilings were measured, or caches held it all.
+    """
+    share = getattr(p.bound, p.bound.binds) / p.bound.seconds
+    reached = f": {p.bound.seconds / p.step_seconds:.0%} of it is reached" if p.step_seconds else ""
+    heads = ("chip", "holds", "needs", *(f"{count:,}" for count in COUNTS))
+    rows = [(c.chip, str(c.fits), str(c.enough), *map(_rate, c.rates)) for c in p.elsewhere]
+    wide = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = [
+        "  ".join([f"{row[0]:<{wide[0]}}", *(f"{cell:>{w}}" for cell, w in zip(row[1:], wide[1:], strict=True))])
+        for row in (heads, *rows)
+    ]
+    ends = ["binds", *(_binds(c) for c in p.elsewhere)]
+    return [
+        f"  bound     this machine: {p.bound.seconds:.3g} s a step of all slots ({p.bound.binds} {share:.0%}); "
+        f"measured {p.step_seconds:.3g} s{reached}",
+        "  predicted by the same formula, not measured: how many replicas such a chip holds, and needs to be busy;",
+        "  trials per hour at best, evaluations included, on so many chips; and what binds",
+        *(f"    {line}  {end}" for line, end in zip(lines, ends, strict=True)),
+        *(f"  measured  {rate:,.0f} trials per hour on one {chip}" for chip, rate in p.records.items()),
+    ]
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def _binds(prediction: Prediction) -> str:
+    """What binds on one chip, and from how many chips on what else does."""
+    words = list(prediction.binds[:1])
+    for count, before, now in zip(COUNTS[1:], prediction.binds, prediction.binds[1:], strict=False):
+        words += [f"{now} from {count:,}"] if now != before else []
+    return ", ".join(words)
 
 
 def _timed(pool: Pool) -> tuple[float, float]:

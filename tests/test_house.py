@@ -16,7 +16,7 @@ FLOORS = [
     {"check"},
     {"trials"},
     {"config", "types", "keys"},
-    {"rare", "data", "models", "tasks", "methods", "optim", "metrics", "stop"},
+    {"rare", "data", "models", "tasks", "methods", "optim", "metrics", "stop", "cost", "scale", "ceilings"},
     {"replica"},
     {"pool"},
     {"scheduler", "rows", "shards"},
@@ -31,7 +31,7 @@ FLOORS = [
 ]
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
-          "grid", "progress", "record", "yaml12", "cli", "release"}  # fmt: skip
+          "grid", "progress", "record", "yaml12", "cli", "release", "cost", "scale"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 
 

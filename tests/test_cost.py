@@ -1,0 +1,285 @@
+"""The cost formula: against the matmuls of a real step, against FACTS' roofline, and what a plan makes of it."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+import yaml
+from jax.extend.core import jaxprs_in_params
+
+from jaxft import ceilings, cli, cost, forecast, models, replica, scale
+from jaxft.data import batch
+from jaxft.types import Split
+
+BASE = toys.BERT | {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+}
+LARGE = BASE | {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+H200 = cost.CHIPS[0]
+
+
+def shapes(config):
+    found = jax.eval_shape(models.assemble(config, 2).init, jax.random.key(0))
+    return {name: leaf.shape for name, leaf in found.items()}
+
+
+def step(config, tokens, squares, dtype="bfloat16", examples=16):
+    layers, width = config["num_hidden_layers"], config["hidden_size"]
+    sizes = {"tokens": tokens, "squares": squares, "examples": examples, "width": width, "layers": layers}
+    return cost.step_cost(shapes(config), **sizes, dtype=dtype)
+
+
+def dots(jaxpr) -> float:
+    """FLOPs of all matmuls in a jaxpr, those of a scan as often as it runs."""
+    found = 0.0
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            inner = math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+            found += 2 * inner * eqn.outvars[0].aval.size
+        for inside in jaxprs_in_params(eqn.params):
+            found += eqn.params.get("length", 1) * dots(inside)
+    return found
+
+
+def test_flops_are_those_of_the_matmuls_of_a_step():
+    """Rows that one example of 64 tokens fills, so that nothing is padding; forward alone, and with its gradient.
+
+    The program also looks up positions and types by one-hot matmuls, 1 % of its FLOPs, which are not counted.
+    """
+    sizes = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 6, "max_position_embeddings": 64}
+    model = models.assemble(toys.BERT | sizes, 2)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    lengths, offsets = np.full(4, 64, np.int32), 64 * np.arange(5, dtype=np.int32)
+    full = batch.pad(Split(np.ones(256, np.uint8), offsets, lengths, np.zeros(4, np.int32)), jnp.arange(4), 64)
+
+    def loss(params):
+        return replica.mean_loss(model.apply(params, full).logits, full)
+
+    found = {name: leaf.shape for name, leaf in params.items()}
+    layers, width = cost.sizes(found)
+    assert (layers, width) == (6, 64)
+    load = {"tokens": 256, "squares": 4 * 64**2, "examples": 4, "width": width, "layers": layers, "dtype": "highest"}
+    forward = dots(jax.make_jaxpr(loss)(params).jaxpr)
+    both = dots(jax.make_jaxpr(jax.value_and_grad(loss))(params).jaxpr)
+    assert forward == pytest.approx(cost.evaluation_cost(found, **load).matmul, rel=0.02)
+    assert both == pytest.approx(cost.step_cost(found, **load).matmul, rel=0.02)
+    assert cost.step_cost(found, **load | {"squares": 0}).matmul < 0.9 * both, "attention is seen here"
+
+
+FACTS = {
+    # model, steps of 3 epochs, tokens, squares, trials per hour
+    "base, MRPC": (BASE, 690, 1024, 8 * 128**2, 2870),
+    "base, MRPC padded to 128": (BASE, 690, 2048, 16 * 128**2, 1920),
+    "large, MRPC": (LARGE, 690, 1024, 8 * 128**2, 890),
+    "large, MRPC padded to 128": (LARGE, 690, 2048, 16 * 128**2, 590),
+    "base, RTE": (BASE, 468, 1600, 12.5 * 128**2, 3300),
+    "base, CoLA": (BASE, 1605, 256, 2 * 128**2, 1980),
+    "base, SST-2": (BASE, 12630, 352, 2.75 * 128**2, 230),
+}
+"""The roofline of one H200 in bfloat16, worked out by others. Its tokens are those of static buffers, about as wide as
+the longest batch needs, in rows of 128."""
+
+
+@pytest.mark.parametrize("case", FACTS)
+def test_the_formula_gives_the_published_roofline(case):
+    config, steps, tokens, squares, rate = FACTS[case]
+    bound = cost.bound(step(config, tokens, squares), H200, "bfloat16")
+    assert 3600 / (steps * bound.seconds) == pytest.approx(rate, rel=0.03)
+
+
+def test_the_parts_of_the_published_roofline():
+    config, _, tokens, squares, _ = FACTS["base, MRPC"]
+    found = step(config, tokens, squares)
+    assert [1e3 * x for x in cost.bound(found, H200, "bfloat16")] == pytest.approx([0.68, 0.91, 0.23], rel=0.06)
+    # 849 tokens in 16 examples is what a batch has on average: without padding the bound is a tenth looser.
+    real = cost.bound(step(config, 849, 849**2 / 16), H200, "bfloat16").seconds
+    assert 0.85 < real / cost.bound(found, H200, "bfloat16").seconds < 0.95
+
+
+@pytest.mark.parametrize(("config", "gigabytes"), [(BASE, 2.6), (LARGE, 7.9)])
+def test_the_memory_of_a_replica_is_the_published_one(config, gigabytes):
+    sizes = {"width": config["hidden_size"], "layers": config["num_hidden_layers"], "dtype": "bfloat16"}
+    assert cost.memory(shapes(config), tokens=2048, **sizes) == pytest.approx(1e9 * gigabytes, rel=0.05)
+
+
+def test_bytes_of_the_optimizer_term_by_term():
+    """By hand: 42 or 40 for each weight of a kernel, 32 for each other parameter; the batch does not matter."""
+    kernels = 2 * (4 * 32 * 32 + 2 * 32 * 64) + 32 * 32 + 32 * 2
+    others = sum(math.prod(shape) for shape in shapes(toys.BERT).values()) - kernels
+    assert step(toys.BERT, 10, 30, "bfloat16").optimizer == 42 * kernels + 32 * others
+    assert step(toys.BERT, 99, 300, "highest").optimizer == 40 * kernels + 32 * others
+
+
+@pytest.mark.parametrize(("dtype", "a_layer"), [("bfloat16", 120), ("float32", 192)])
+def test_elementwise_bytes_of_a_layer_as_the_docstring_has_them(dtype, a_layer):
+    more = step(BASE | {"num_hidden_layers": 3}, 1, 0, dtype)
+    less = step(BASE | {"num_hidden_layers": 2}, 1, 0, dtype)
+    assert more.elementwise - less.elementwise == a_layer * 768
+
+
+def test_cost_is_linear_in_layers_and_tokens():
+    one, two, four = (step(toys.BERT | {"num_hidden_layers": n}, 64, 500) for n in (1, 2, 4))
+    for field in cost.Cost._fields:
+        a, b, c = (getattr(each, field) for each in (one, two, four))
+        assert c - b == pytest.approx(2 * (b - a))
+    zero, once, twice = (step(toys.BERT, n * 64, n * 500, examples=n * 4) for n in (0, 1, 2))
+    assert (zero.matmul, zero.elementwise) == (0, 0)
+    assert (twice.matmul, twice.elementwise) == (2 * once.matmul, 2 * once.elementwise)
+    assert twice.optimizer == once.optimizer
+
+
+def test_an_evaluation_costs_less_than_a_step_on_the_same_tokens():
+    load = {"tokens": 100, "squares": 900, "examples": 8, "width": 32, "layers": 2, "dtype": "bfloat16"}
+    evaluation, training = cost.evaluation_cost(shapes(toys.BERT), **load), cost.step_cost(shapes(toys.BERT), **load)
+    assert evaluation.matmul * 3 == training.matmul
+    assert evaluation.optimizer < training.optimizer / 3
+    assert evaluation.elementwise < training.elementwise / 2
+
+
+def test_what_binds_follows_the_batch():
+    assert cost.bound(step(BASE, 64, 64 * 8), H200, "bfloat16").binds == "optimizer"
+    assert cost.bound(step(BASE, 8192, 8192 * 128), H200, "bfloat16").binds == "matmul"
+    assert cost.bound(step(BASE, 849, 849 * 60), H200, "highest").binds == "matmul", "true float32 is slow"
+    endless = H200._replace(flops={"bfloat16": 1e30})
+    assert cost.bound(step(BASE, 8192, 8192 * 128), endless, "bfloat16").binds == "elementwise"
+
+
+def test_the_table_of_chips_is_well_formed():
+    names = [chip.name for chip in cost.CHIPS]
+    assert {"H200", "TPU v4", "TPU v5e"} <= set(names)
+    assert len(set(names)) == len(names)
+    for chip in cost.CHIPS:
+        assert set(chip.flops) == {"float32", "highest", "high", "default", "bfloat16"}
+        assert chip.flops["float32"] == chip.flops["highest"] <= chip.flops["high"] <= chip.flops["default"]
+        assert chip.flops["default"] <= chip.flops["bfloat16"]
+        assert 1e12 < chip.flops["highest"] < 3e15, "FLOP/s"
+        assert 5e11 < chip.bandwidth < 1e13, "bytes/s"
+        assert 1e10 < chip.memory < 3e11, "bytes"
+
+
+TRIAL = cost.Cost(1e15, 1e12, 1e11)
+
+
+def predicted(trials, memory=10e9, tokens=1024.0, chip=H200):
+    return scale.predict(chip, "bfloat16", TRIAL, trials=trials, tokens=tokens, width=768, memory=memory)
+
+
+def test_rates_grow_with_the_chips_until_there_are_too_few_trials():
+    """12 replicas of 10 GB fit into 90 % of 141 GB; 11 keep an H200 busy, at tiles of 128 x 256."""
+    many = predicted(12 * 1024 * 5)
+    assert (many.fits, many.enough) == (12, 11)
+    seconds = cost.bound(TRIAL, H200, "bfloat16").seconds
+    assert many.rates == pytest.approx([count * 3600 / seconds for count in scale.COUNTS])
+    assert set(many.binds) == {"matmul"}
+    few = predicted(12 * 64)
+    assert few.binds == ("matmul", "matmul", "matmul", "trials", "trials")
+    assert few.rates[:3] == pytest.approx(many.rates[:3])
+    assert few.rates[3] == few.rates[4] == pytest.approx(12 * 64 * 3600 / (11 * seconds)), "one wave, half empty"
+
+
+def test_the_last_wave_costs_as_much_as_a_full_one():
+    seconds = cost.bound(TRIAL, H200, "bfloat16").seconds
+    assert predicted(23).rates[0] == pytest.approx(23 * 3600 / (2 * 12 * seconds))
+
+
+def test_memory_binds_where_too_few_replicas_fit():
+    tight = predicted(10_000, memory=40e9)
+    assert (tight.fits, tight.binds[0]) == (3, "memory")
+    seconds = cost.bound(TRIAL, H200, "bfloat16").seconds
+    assert tight.rates[0] == pytest.approx(3 / 11 * 3600 / seconds, rel=1e-3)
+    assert predicted(13).binds[0] == "trials", "12 fit: a second wave of one has nothing to do with memory"
+    none = predicted(10_000, memory=200e9)
+    assert (none.fits, none.rates[0], none.binds[0]) == (0, 0, "memory")
+
+
+def test_the_ceilings_of_this_machine_are_of_the_right_size():
+    flops, bandwidth = ceilings.ceilings(jax.local_devices()[:2], "highest", seconds=0)
+    assert 1e9 < flops < 1e16
+    assert 1e8 < bandwidth < 1e14
+
+
+@pytest.fixture
+def study(tmp_path):
+    """The path of a small study: the program of the one in test_train.py, so that it is compiled once."""
+    settings = {
+        "name": "toy",
+        "model": str(toys.checkpoint(tmp_path / "encoder")),
+        "task": {"name": "text", "path": str(toys.sentences(tmp_path / "data")), "max_length": 16},
+        "train": {"lr": 3e-3, "batch_size": 4, "epochs": 2, "dropout": 0.1},
+        "seeds": {"init": "1..2", "order": "1..3"},
+        "eval": {"per_epoch": 2, "batch_size": 8},
+        "pool": {"slots": 2, "devices": 2},
+        "out": str(tmp_path / "run"),
+    }
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path / "toy.yaml"
+
+
+def lengths(path):
+    return np.array([len(line.split("\t")[0].split()) + 2 for line in path.read_text().splitlines()[1:]])
+
+
+def record(folder, *rows):
+    """Records as a benchmark leaves them that was interrupted."""
+    folder.mkdir(exist_ok=True)
+    (folder / "some.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"chip": "TPU')
+
+
+def test_the_latest_record_of_chip_model_and_lengths_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(forecast, "RECORDS", tmp_path / "records")
+    assert forecast.measured("H200", "m", "mrpc") is None
+    row = {"chip": "H200", "model": "m", "lengths": "mrpc", "trials_per_hour": 5}
+    others = [row | {name: "other", "trials_per_hour": 7} for name in ("chip", "model", "lengths")]
+    odd = [{"model": ["x"]}, 3, row | {"trials_per_hour": None}]
+    record(tmp_path / "records", row, row | {"trials_per_hour": 6}, *others, *odd)
+    assert forecast.measured("H200", "m", "mrpc") == 6
+    assert forecast.measured("H200", "x", "mrpc") is None
+
+
+def test_a_plan_shows_bound_and_chips_and_a_record_beside(study, capsys, monkeypatch):
+    """The numbers in its text, against the formula on what the files hold."""
+    name = yaml.safe_load(study.read_text())["model"]
+    record(study.parent / "records", {"chip": "TPU v4", "model": name, "lengths": "text", "trials_per_hour": 1111})
+    monkeypatch.setattr(forecast, "RECORDS", study.parent / "records")
+    monkeypatch.setattr(forecast, "ceilings", lambda devices, precision: (1e12, 1e10))
+    assert cli.main(["plan", str(study)]) == 0
+    text = capsys.readouterr().out
+    lines = {line.split("  ")[0]: line for line in map(str.strip, text.splitlines())}
+
+    train, dev = lengths(study.parent / "data/train.tsv"), lengths(study.parent / "data/dev.tsv")
+    sizes = {"width": 32, "layers": 2, "dtype": "highest"}
+    tokens, squares = 4 * train.mean(), 4 * (train**2).mean()
+    a_step = cost.step_cost(shapes(toys.BERT), tokens=tokens, squares=squares, examples=4, **sizes)
+    here = cost.bound(a_step, cost.Chip("", {"highest": 1e12}, 1e10), "highest")
+    assert f"this machine: {4 * here.seconds:.3g} s a step of all slots ({here.binds}" in lines["bound"]
+    assert "% of it is reached" in lines["bound"]
+
+    load = {"tokens": dev.sum(), "squares": (dev**2).sum(), "examples": len(dev)}
+    evaluation = cost.evaluation_cost(shapes(toys.BERT), **load, **sizes)
+    trial = cost.Cost(*(10 * s + 5 * e for s, e in zip(a_step, evaluation, strict=True)))
+    v5e = next(chip for chip in cost.CHIPS if chip.name == "TPU v5e")
+    rate = 3600 / cost.bound(trial, v5e, "highest").seconds
+    assert float(lines["TPU v5e"].split()[4].replace(",", "")) == pytest.approx(rate, rel=1e-3)
+    assert all(chip.name in lines for chip in cost.CHIPS)
+    assert "predicted by the same formula, not measured" in text
+    assert lines["measured"].endswith("1,111 trials per hour on one TPU v4")
+
+
+@pytest.mark.slow
+def test_the_quickstart_can_be_planned(capsys):
+    """With what this machine measures of itself."""
+    study = cost.__file__.replace("jaxft/cost.py", "configs/quickstart.yaml")
+    assert cli.main(["plan", study]) == 0
+    out = capsys.readouterr().out
+    assert "16 trials" in out
+    assert "TPU v5e" in out
