@@ -3,7 +3,8 @@
 A replica-step is matmuls, one pass of Adam over the parameters, and passes over activations between the matmuls. Each
 is timed as if it ran alone at the chip's ceiling, and the three are added: a sum of rooflines, as one layer waits for
 the other. (A program that hides one behind another can beat it by that.) Only what must be is counted: real tokens
-without padding, no random bits, attention whose scores never leave the chip, embeddings looked up by row.
+without padding, no random bits, attention whose scores never leave the chip, embeddings looked up by row, and of the
+last layer keys and values of all tokens but the rest for one token of each example, which is what the head reads.
 """
 
 from collections.abc import Mapping
@@ -84,8 +85,9 @@ def step_cost(
     """One step of one replica: forward, backward, Adam.
 
     matmul: 2 FLOPs per weight of a layer and token forward, 4 backward (the gradients of input and weight); kernels
-    outside the layers see examples, not tokens. Attention: 4 * width * squares a layer forward (2 for the scores, 2 for
-    mixing), twice that backward.
+    outside the layers, and those of the last layer but for keys and values, see examples, not tokens. Attention:
+    4 * width * squares a layer forward (2 for the scores, 2 for mixing), twice that backward; in the last layer tokens
+    for squares.
 
     optimizer, in bytes per parameter, which is float32:
 
@@ -99,7 +101,7 @@ def step_cost(
     costs 4 more.
 
     elementwise, in bytes per token: see `_passes`. A layer with a feed-forward of 4 * width, as BERT's, comes to
-    120 * width in bfloat16, and 192 in float32.
+    120 * width in bfloat16, and 192 in float32; the last is left out.
 
     Args:
         shapes: the trained parameters.
@@ -110,11 +112,11 @@ def step_cost(
         layers: how many.
         dtype: what matmuls compute in: "bfloat16", or any other for float32.
     """
-    every, inside, outside = _weights(shapes)
+    every, inside, outside = _weights(shapes, layers)
     forward, backward, _ = _passes(shapes, width, layers, dtype)
     moved = 32 * every + (10 if dtype == "bfloat16" else 8) * (inside + outside)
     return Cost(
-        matmul=6 * (inside * tokens + outside * examples) + 12 * width * squares * layers,
+        matmul=6 * (inside * tokens + outside * examples) + 12 * width * (squares * (layers - 1) + tokens),
         optimizer=moved,
         elementwise=tokens * (forward + backward),
     )
@@ -128,10 +130,10 @@ def evaluation_cost(
     Kernels are read once (4 bytes a weight; in bfloat16 8, with the cast), as if all examples were one batch. The
     arguments are those of `step_cost`.
     """
-    _, inside, outside = _weights(shapes)
+    _, inside, outside = _weights(shapes, layers)
     forward, *_ = _passes(shapes, width, layers, dtype)
     return Cost(
-        matmul=2 * (inside * tokens + outside * examples) + 4 * width * squares * layers,
+        matmul=2 * (inside * tokens + outside * examples) + 4 * width * (squares * (layers - 1) + tokens),
         optimizer=(8 if dtype == "bfloat16" else 4) * (inside + outside),
         elementwise=tokens * forward,
     )
@@ -143,7 +145,7 @@ def memory(shapes: Shapes, *, tokens: float, width: int, layers: int, dtype: str
     16 per parameter: p, m, v and g; and 2 for a kernel's copy in bfloat16. Per token and layer, what backward reads:
     the stream's two states, and what goes into and comes out of the matmuls, but for two outputs that join the stream.
     """
-    every, inside, outside = _weights(shapes)
+    every, inside, outside = _weights(shapes, layers)
     *_, kept = _passes(shapes, width, layers, dtype)
     copies = 2 * (inside + outside) if dtype == "bfloat16" else 0
     return 16 * every + copies + tokens * kept
@@ -169,6 +171,8 @@ def sizes(shapes: Shapes) -> tuple[int, int]:
 def _passes(shapes: Shapes, width: int, layers: int, dtype: str) -> tuple[int, int, int]:
     """Bytes per token that the passes between matmuls move, forward and backward, and those that are kept in between.
 
+    Of the last layer there are nearly none.
+
     Forward, what lies between two matmuls is one pass: it reads what came out of the first and writes what goes into
     the second. (q, k and v are one matmul; attention, short and bound by memory, is such a pass.) Two of a layer's
     passes also read and write the float32 stream, for dropout, sum and norm; in float32 the stream is itself what goes
@@ -180,8 +184,9 @@ def _passes(shapes: Shapes, width: int, layers: int, dtype: str) -> tuple[int, i
     table's gradient, which are read and written.
     """
     size = 2 if dtype == "bfloat16" else 4
-    kernels = [shape for name, shape in shapes.items() if _is_kernel(name) and name.startswith("layers/")]
-    ends, outputs, stream = sum(map(sum, kernels)), sum(shape[1] for shape in kernels), width * layers
+    before = tuple(f"layers/{i}/" for i in range(layers - 1))
+    kernels = [shape for name, shape in shapes.items() if _is_kernel(name) and name.startswith(before)]
+    ends, outputs, stream = sum(map(sum, kernels)), sum(shape[1] for shape in kernels), width * (layers - 1)
     ends -= 2 * stream  # q, k and v read one input
     written = ends if size == 2 else ends - 2 * stream
     forward = 2 * (4 + 4) * stream + size * written + (4 + 4) * width
@@ -189,10 +194,12 @@ def _passes(shapes: Shapes, width: int, layers: int, dtype: str) -> tuple[int, i
     return forward, backward, 2 * 4 * stream + size * (written - 2 * stream)
 
 
-def _weights(shapes: Shapes) -> tuple[int, int, int]:
-    """All parameters; the weights of kernels inside the layers; those of kernels outside."""
+def _weights(shapes: Shapes, layers: int) -> tuple[int, int, int]:
+    """All parameters; the weights of kernels that see every token; those of kernels that see one of each example."""
     kernels = {name: prod(shape) for name, shape in shapes.items() if _is_kernel(name)}
-    inside = sum(count for name, count in kernels.items() if name.startswith("layers/"))
+    last = f"layers/{layers - 1}/"
+    seeing = [name for name in kernels if name.startswith("layers/") and not name.startswith(last)]
+    inside = sum(kernels[name] for name in [*seeing, f"{last}key/kernel", f"{last}value/kernel"])
     return sum(map(prod, shapes.values())), inside, sum(kernels.values()) - inside
 
 

@@ -125,8 +125,9 @@ def work(group: train.Group) -> Work:
     """What the trials of a group need, from the shapes of what they train and the lengths of their examples."""
     like = train.entry(group.trials[0], group)
     one = jax.eval_shape(lambda shared, entry: replica.init(group.recipe, shared, entry), group.shared, like)
+    w0 = jax.eval_shape(group.recipe.model.init, jax.random.key(0))
     shapes = {name: leaf.shape for name, leaf in one.params.items()}
-    layers, width = cost.sizes(shapes)
+    layers, width = cost.sizes({name: leaf.shape for name, leaf in w0.items()})
     model = {"width": width, "layers": layers, "dtype": group.precision}
     share = group.recipe.batch / len(group.task.train.labels)
     batch = {name: share * total for name, total in _sums(group.task.train).items()}

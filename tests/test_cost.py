@@ -54,7 +54,8 @@ def dots(jaxpr) -> float:
 def test_flops_are_those_of_the_matmuls_of_a_step():
     """Rows that one example of 64 tokens fills, so that nothing is padding; forward alone, and with its gradient.
 
-    The program also looks up positions and types by one-hot matmuls, 1 % of its FLOPs, which are not counted.
+    The program also looks up positions, types and first tokens by one-hot matmuls, 4 % of its FLOPs at this size, which
+    are not counted.
     """
     sizes = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 6, "max_position_embeddings": 64}
     model = models.assemble(toys.BERT | sizes, 2)
@@ -71,8 +72,8 @@ def test_flops_are_those_of_the_matmuls_of_a_step():
     load = {"tokens": 256, "squares": 4 * 64**2, "examples": 4, "width": width, "layers": layers, "dtype": "highest"}
     forward = dots(jax.make_jaxpr(loss)(params).jaxpr)
     both = dots(jax.make_jaxpr(jax.value_and_grad(loss))(params).jaxpr)
-    assert forward == pytest.approx(cost.evaluation_cost(found, **load).matmul, rel=0.02)
-    assert both == pytest.approx(cost.step_cost(found, **load).matmul, rel=0.02)
+    assert forward == pytest.approx(cost.evaluation_cost(found, **load).matmul, rel=0.05)
+    assert both == pytest.approx(cost.step_cost(found, **load).matmul, rel=0.05)
     assert cost.step_cost(found, **load | {"squares": 0}).matmul < 0.9 * both, "attention is seen here"
 
 
@@ -92,15 +93,18 @@ the longest batch needs, in rows of 128."""
 
 @pytest.mark.parametrize("case", FACTS)
 def test_the_formula_gives_the_published_roofline(case):
+    """But for the last layer, of which we compute less: 1 to 5 % of the time."""
     config, steps, tokens, squares, rate = FACTS[case]
     bound = cost.bound(step(config, tokens, squares), H200, "bfloat16")
-    assert 3600 / (steps * bound.seconds) == pytest.approx(rate, rel=0.03)
+    assert 1 < 3600 / (steps * bound.seconds) / rate < 1.05
 
 
 def test_the_parts_of_the_published_roofline():
     config, _, tokens, squares, _ = FACTS["base, MRPC"]
     found = step(config, tokens, squares)
-    assert [1e3 * x for x in cost.bound(found, H200, "bfloat16")] == pytest.approx([0.68, 0.91, 0.23], rel=0.06)
+    assert [1e3 * x for x in cost.bound(found, H200, "bfloat16")] == pytest.approx(
+        [0.68 * 11 / 12, 0.91, 0.23 * 11 / 12], rel=0.06
+    )
     # 849 tokens in 16 examples is what a batch has on average: without padding the bound is a tenth looser.
     real = cost.bound(step(config, 849, 849**2 / 16), H200, "bfloat16").seconds
     assert 0.85 < real / cost.bound(found, H200, "bfloat16").seconds < 0.95
@@ -258,14 +262,18 @@ def test_a_plan_shows_bound_and_chips_and_a_record_beside(study, capsys, monkeyp
 
     train, dev = lengths(study.parent / "data/train.tsv"), lengths(study.parent / "data/dev.tsv")
     sizes = {"width": 32, "layers": 2, "dtype": "highest"}
+    files = [(study.parent / "data" / f"{name}.tsv").read_text() for name in ("train", "dev")]
+    words = {word for text in files for line in text.splitlines()[1:] for word in line.split("\t")[0].split()}
+    longest = int(max(train.max(), dev.max()))
+    owned = shapes(toys.BERT | {"vocab_size": 2 + len(words), "max_position_embeddings": longest})
     tokens, squares = 4 * train.mean(), 4 * (train**2).mean()
-    a_step = cost.step_cost(shapes(toys.BERT), tokens=tokens, squares=squares, examples=4, **sizes)
+    a_step = cost.step_cost(owned, tokens=tokens, squares=squares, examples=4, **sizes)
     here = cost.bound(a_step, cost.Chip("", {"highest": 1e12}, 1e10), "highest")
     assert f"this machine: {4 * here.seconds:.3g} s a step of all slots ({here.binds}" in lines["bound"]
     assert "% of it is reached" in lines["bound"]
 
     load = {"tokens": dev.sum(), "squares": (dev**2).sum(), "examples": len(dev)}
-    evaluation = cost.evaluation_cost(shapes(toys.BERT), **load, **sizes)
+    evaluation = cost.evaluation_cost(owned, **load, **sizes)
     trial = cost.Cost(*(10 * s + 5 * e for s, e in zip(a_step, evaluation, strict=True)))
     v5e = next(chip for chip in cost.CHIPS if chip.name == "TPU v5e")
     rate = 3600 / cost.bound(trial, v5e, "highest").seconds
