@@ -1,12 +1,15 @@
 """The command line. It loads jax only once the study has been read and checked."""
 
 import os
+import platform
 import shlex
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from zlib import crc32
 
 from jaxft import __version__, config, trials
 from jaxft.check import explain
@@ -75,6 +78,23 @@ def devices(study: Study) -> None:
     jax.config.update("jax_num_cpu_devices", cores if study.pool.devices == "auto" else study.pool.devices)
 
 
+def keep_programs() -> None:
+    """Keeps compiled programs from run to run, in the user's cache, unless JAX_COMPILATION_CACHE_DIR names a place.
+
+    Each kind of processor has a folder of its own, for homes that several machines share.
+    """
+    import jax
+
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        try:
+            with open("/proc/cpuinfo") as lines:
+                processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+        except OSError:
+            processor = platform.processor()
+        jax.config.update("jax_compilation_cache_dir", str(root / "jaxft" / f"xla-{crc32(processor.encode()):08x}"))
+
+
 def _say(what: object) -> None:
     print("jaxft:", " ".join(str(what).splitlines()), file=sys.stderr)
 
@@ -125,6 +145,7 @@ def _work(command: str, words: list[str]) -> int:
         study = config.load(words[0], words[1:])
         trials.expand(study)  # what is wrong with seeds, sweep or method shows before jax takes its time to load
         devices(study)
+        keep_programs()
         if command == "plan":
             from jaxft.forecast import describe, plan
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.control import Control
@@ -20,6 +21,25 @@ __all__ = ["Progress", "Tally", "duration", "grid"]
 
 REDRAW, EVENT, QUIET = 1.0, 1.0, 5.0  # seconds between two: on a terminal, after a drop, and with nothing new
 BAR = 20
+
+
+class News(NamedTuple):
+    """What the loop tells after a block."""
+
+    running: int
+    """How many slots were training."""
+    ended: list[Ended]
+    examples: int
+    seconds: float
+    """Since it told of the last block."""
+    devices: float
+    """Of these, those in which the devices worked."""
+    taken: int
+    """Steps that replicas took."""
+    idle: int
+    """Steps that slots did for nothing: their trial was over, or they had none."""
+    waiting: bool
+    """Whether trials waited for a slot."""
 
 
 @dataclass
@@ -44,19 +64,32 @@ class Tally:
     """Slot-seconds of the trials that are over."""
     busy: float = 0.0
     """Slot-seconds of all trials of this run."""
+    host: float = 0.0
+    """Seconds in which the devices waited for the host."""
+    taken: int = 0
+    """Steps of replicas while others waited for a slot."""
+    lost: int = 0
+    """Idle steps in that time."""
+    idle: int = 0
+    """All of them."""
 
-    def add(self, slots: int, ended: list[Ended], examples: int, seconds: float) -> None:
-        """Counts a block in which so many slots were training."""
-        self.slots = slots
-        self.done += len(ended)
-        self.ended += len(ended)
+    def add(self, news: News) -> None:
+        """Counts a block."""
+        self.slots = news.running
+        self.done += len(news.ended)
+        self.ended += len(news.ended)
         self.blocks += 1
-        self.examples += examples
-        self.seconds += seconds
-        self.busy += slots * seconds
-        self.spent += sum(end.seconds for end in ended)
-        self.dropped.update(end.reason for end in ended if end.reason)
-        for end in ended:
+        self.examples += news.examples
+        self.seconds += news.seconds
+        self.host += news.seconds - news.devices
+        self.idle += news.idle
+        if news.waiting:
+            self.taken += news.taken
+            self.lost += news.idle
+        self.busy += news.running * news.seconds
+        self.spent += sum(end.seconds for end in news.ended)
+        self.dropped.update(end.reason for end in news.ended if end.reason)
+        for end in news.ended:
             if end.best_score > (self.best.best_score if self.best else -math.inf):
                 self.best = end
 
@@ -72,6 +105,14 @@ class Tally:
             return None
         to_come = self.spent / self.ended * (self.total - self.done)
         return max(0.0, to_come - (self.busy - self.spent)) / self.running
+
+    @property
+    def use(self) -> str:
+        """How well slots and devices were used."""
+        took = self.taken + self.lost
+        busy = f"slots busy {self.taken / took:.1%} until the queue was empty, " if took else ""
+        host = f", host {self.host / self.seconds:.1%} of the time" if self.seconds else ""
+        return f"{busy}{self.idle:,} idle steps{host}"
 
     def parts(self) -> tuple[list[str], list[str], list[str]]:
         """What there is to say: of the trials, of the speed, and of the scores."""
@@ -122,10 +163,12 @@ class Progress:
         """A program is ready."""
         self._say(f"compiled in {seconds:.1f} s")
 
-    def block(self, running: int, ended: list[Ended], examples: int, seconds: float) -> None:
-        """A block in which `running` slots were training; `ended` are those that are over with it."""
-        self._tally.add(running, ended, examples, seconds)
-        self._event |= any(end.reason for end in ended)
+    def block(self, news: News) -> None:
+        """A block is over."""
+        if not self._tally.blocks:
+            self._say(f"first step {self._clock() - self._began - news.devices:.1f} s after the start")
+        self._tally.add(news)
+        self._event |= any(end.reason for end in news.ended)
         wait = REDRAW if self._live or self._event else QUIET
         if self._clock() - self._last >= wait:
             self._show()
@@ -134,6 +177,7 @@ class Progress:
         """All is over: the closing table, and where to look next."""
         if self._tally.blocks:
             self._show()
+            self._say(self._tally.use)
         table = grid(load(folder), self._console.width)
         self._print(Text("\n").append_text(table))
 

@@ -82,6 +82,8 @@ class Report(NamedTuple):
     status: Int[Anywhere, ""]
     losses: Float[Anywhere, " S"]
     """The training loss of each step of the block; NaN where the replica did not train."""
+    taken: Int[Anywhere, ""]
+    """How many steps of the block it took."""
     examples: Int[Anywhere, ""]
     """How many examples it trained on."""
     logits: dict[str, Float[Anywhere, "N C"]]
@@ -216,13 +218,14 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
     w0 = start(recipe, shared.pretrained, replica.seeds, method)
 
     def body(i, carry):
-        replica, losses, examples = carry
+        replica, losses, taken, examples = carry
         replica, loss, count = train_step(recipe, shared, w0, replica)
-        return replica, losses.at[i].set(loss), examples + count
+        return replica, losses.at[i].set(loss), taken + (count > 0), examples + count
 
     longest = min(recipe.every, recipe.before + recipe.steps)
     losses = jnp.full((longest,), jnp.nan, jnp.float32)
-    replica, losses, examples = lax.fori_loop(0, steps, body, (replica, losses, jnp.int32(0)))
+    none = jnp.int32(0)
+    replica, losses, taken, examples = lax.fori_loop(0, steps, body, (replica, losses, none, none))
     weights = {**w0, **replica.params}  # without the method's view, which belongs to training
     logits = {name: evaluate(recipe, weights, split) for name, split in shared.evals.items()}
 
@@ -236,7 +239,7 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
     replica = replica._replace(
         status=jnp.where(running, status, replica.status), watch=_where(running, watch, replica.watch)
     )
-    return replica, Report(replica.step, replica.status, losses, examples, logits)
+    return replica, Report(replica.step, replica.status, losses, taken, examples, logits)
 
 
 def untouched(recipe: Recipe, pretrained: Mapping[str, Anywhere], trained: Replica, tables: tuple[str, ...]) -> Params:

@@ -15,26 +15,16 @@ from jaxft.data import batch
 from jaxft.errors import BadInput
 from jaxft.models import compact
 from jaxft.pool import Pool, widest
-from jaxft.progress import Progress
+from jaxft.progress import News, Progress
 from jaxft.record import Record
 from jaxft.replica import Entry, Recipe, Replica, Shared
 from jaxft.scheduler import Scheduler
 from jaxft.stop import Status
-from jaxft.store import Ended, Store
+from jaxft.store import Store
 from jaxft.study import Study, TaskConfig
 from jaxft.trials import Length, Seeds, Trial, expand, identify, shape
 from jaxft.trials import group as alike
-from jaxft.types import Hyper, Method, Model, Params, Task
-
-
-class News(NamedTuple):
-    """What the loop tells after a block."""
-
-    running: int
-    """How many slots were training."""
-    ended: list[Ended]
-    examples: int
-    seconds: float
+from jaxft.types import Hyper, Method, Model, Task
 
 
 class Group(NamedTuple):
@@ -87,7 +77,7 @@ def _run_group(group: Group, trials: Sequence[Trial], pool: Pool, store: Store, 
     progress.compiled(pool.compile_seconds)
     for news in work(group, trials, pool):
         store.append(news.ended)
-        progress.block(news.running, news.ended, news.examples, news.seconds)
+        progress.block(news)
 
 
 def work(group: Group, trials: Sequence[Trial], pool: Pool) -> Iterator[News]:
@@ -95,14 +85,16 @@ def work(group: Group, trials: Sequence[Trial], pool: Pool) -> Iterator[News]:
     scheduler = Scheduler(trials, pool.slots)
     every = group.recipe.every
     records: dict[int, Record] = {}
+    told = time.monotonic()
     while scheduler.busy:
-        began = time.monotonic()
         new = scheduler.fill()
         pool.fill({slot: entry(trial, group) for slot, trial in new.items()})
         records |= {slot: _record(trial, slot, group) for slot, trial in new.items()}
         # The last block of a queue is as long as its longest trial needs.
         steps = min(every, max(record.left for record in records.values()))
+        began = time.monotonic()
         report = pool.run(steps)
+        devices = time.monotonic() - began
         status = {slot: Status(report.status[slot]) for slot in records}
         for slot, record in records.items():
             record.observe(
@@ -111,12 +103,14 @@ def work(group: Group, trials: Sequence[Trial], pool: Pool) -> Iterator[News]:
                 {name: x[slot] for name, x in report.logits.items()},
                 tried=status[slot].in_step,
             )
-        running, examples = len(records), sum(int(report.examples[slot]) for slot in records)
+        running, waiting = len(records), bool(scheduler.queue)
+        examples, taken = (sum(int(count[slot]) for slot in records) for count in (report.examples, report.taken))
         ended = []
         for slot in scheduler.settle([slot for slot in records if status[slot].over]):
             where = {"slots_per_device": pool.slots_per_device, "device": pool.device(slot)}
             ended.append(records.pop(slot).ended(*status[slot].row, precision=group.precision, **where))
-        yield News(running, ended, examples, time.monotonic() - began)
+        before, told = told, time.monotonic()
+        yield News(running, ended, examples, told - before, devices, taken, pool.slots * steps - taken, waiting)
 
 
 def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
@@ -223,7 +217,7 @@ def entry(trial: Trial, group: Group) -> Entry:
     )
 
 
-def weights(group: Group, trained: Replica) -> Params:
+def weights(group: Group, trained: Replica) -> dict[str, np.ndarray]:
     """All parameters of the model that a replica of this group was trained to, rows that no example touches included.
 
     Args:

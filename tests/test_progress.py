@@ -8,7 +8,7 @@ from endings import ended, study
 from rich.console import Console
 
 from jaxft.grid import clean, grid
-from jaxft.progress import Progress, Tally, duration
+from jaxft.progress import News, Progress, Tally, duration
 from jaxft.store import Store, load
 from jaxft.trials import expand
 
@@ -24,6 +24,11 @@ def followed(live: bool, width: int = 80, encoding: str = "utf-8"):
         return file.buffer.getvalue().decode(encoding)
 
     return Progress(console, live=live, clock=lambda: clock.now), clock, written
+
+
+def news(running, ended, examples, seconds, *, taken=10, idle=0, waiting=True) -> News:
+    """Of a block in which the devices worked for nine tenths of the time."""
+    return News(running, ended, examples, seconds, 0.9 * seconds, taken, idle, waiting)
 
 
 def screen(text: str) -> list[str]:
@@ -46,12 +51,13 @@ def test_plain_lines_come_at_most_once_a_second_and_not_without_need():
     trials = expand(study())
     progress.start(6, 1)
     progress.compiled(1.5)
+    assert written() == "6 trials, 1 over already; compiling\ncompiled in 1.5 s\n"
+    clock.now += 0.5
+    progress.block(news(2, [ended(trials[0], "stopped", "one_class")], 100, 0.1))
     before = written()
-    assert before == "6 trials, 1 over already; compiling\ncompiled in 1.5 s\n"
-    progress.block(2, [ended(trials[0], "stopped", "one_class")], 100, 0.1)
-    assert written() == before  # at once after the line before
-    clock.now += 1.5
-    progress.block(2, [], 100, 0.1)
+    assert before.endswith("compiled in 1.5 s\nfirst step 0.4 s after the start\n")  # and no more so soon
+    clock.now += 1.0
+    progress.block(news(2, [], 100, 0.1))
     line = written().removeprefix(before)
     assert line.startswith("2 s: 2 of 6 trials, 2 running, about ")
     assert "dropped 1 (one class 1), block 2, 1,000 examples/s, best accuracy 0." in line
@@ -59,10 +65,10 @@ def test_plain_lines_come_at_most_once_a_second_and_not_without_need():
     before = written()
     for _ in range(4):
         clock.now += 1
-        progress.block(2, [], 100, 0.1)
+        progress.block(news(2, [], 100, 0.1))
     assert written() == before  # nothing happened, and five seconds are not over
     clock.now += 1
-    progress.block(2, [], 100, 0.1)
+    progress.block(news(2, [], 100, 0.1))
     assert written().removeprefix(before).count("\n") == 1
     assert "\x1b" not in written()
 
@@ -74,16 +80,17 @@ def test_a_terminal_shows_the_last_state_in_place():
     progress.compiled(2.0)
     for number, trial in enumerate(trials):
         clock.now += 1
-        progress.block(2, [ended(trial)], 1000, 0.5)
+        progress.block(news(2, [ended(trial)], 1000, 0.5))
         shown = screen(written())
         assert shown[:2] == ["6 trials, 0 over already; compiling", "compiled in 2.0 s"]
-        assert len(shown) == 6  # three lines and where the cursor rests
-        assert f"] {number + 1} of 6 trials, {min(2, 5 - number)} running" in shown[2]
-        assert f"block {number + 1}, 2,000 examples/s" in shown[3]
+        assert shown[2] == "first step 0.6 s after the start"
+        assert len(shown) == 7  # three lines and where the cursor rests
+        assert f"] {number + 1} of 6 trials, {min(2, 5 - number)} running" in shown[3]
+        assert f"block {number + 1}, 2,000 examples/s" in shown[4]
     before = written()
-    progress.block(2, [], 1000, 0.5)
+    progress.block(news(2, [], 1000, 0.5))
     assert written() == before  # within the same second
-    assert screen(written())[2].startswith(f"[{'#' * 20}]")
+    assert screen(written())[3].startswith(f"[{'#' * 20}]")
 
 
 def test_lines_of_a_narrow_terminal_do_not_wrap():
@@ -91,10 +98,10 @@ def test_lines_of_a_narrow_terminal_do_not_wrap():
     progress.start(6, 0)
     for trial in expand(study()):
         clock.now += 1
-        progress.block(2, [ended(trial, "stopped", "one_class")], 1000, 0.5)
+        progress.block(news(2, [ended(trial, "stopped", "one_class")], 1000, 0.5))
     shown = screen(written())
     assert all(len(line) < 30 for line in shown)
-    assert len(shown) == 5
+    assert len(shown) == 6
 
 
 def test_the_end_says_all_that_is_needed(tmp_path):
@@ -112,24 +119,24 @@ def test_time_left_counts_slots_and_what_running_trials_have_behind_them():
     trials = expand(study())
     tally = Tally(total=6, done=0)
     assert tally.left is None
-    tally.add(2, [], 10, 5.0)
+    tally.add(news(2, [], 10, 5.0))
     assert tally.left is None  # nothing is over: nothing to go by
-    tally.add(2, [ended(trial)._replace(seconds=10.0) for trial in trials[:2]], 10, 5.0)
+    tally.add(news(2, [ended(trial)._replace(seconds=10.0) for trial in trials[:2]], 10, 5.0))
     assert tally.left == pytest.approx(20.0)  # four trials of 10 s in two slots
-    tally.add(2, [], 10, 5.0)
+    tally.add(news(2, [], 10, 5.0))
     assert tally.left == pytest.approx(15.0)
-    tally.add(2, [ended(trial)._replace(seconds=10.0) for trial in trials[2:4]], 10, 5.0)
-    tally.add(2, [ended(trial)._replace(seconds=10.0) for trial in trials[4:]], 10, 10.0)
+    tally.add(news(2, [ended(trial)._replace(seconds=10.0) for trial in trials[2:4]], 10, 5.0))
+    tally.add(news(2, [ended(trial)._replace(seconds=10.0) for trial in trials[4:]], 10, 10.0))
     assert (tally.left, tally.running, tally.done) == (None, 0, 6)
 
 
 def test_the_best_so_far_is_never_one_that_has_no_score():
     trials = expand(study())
     tally = Tally(total=6, done=0)
-    tally.add(2, [ended(trials[0], "diverged", "non_finite_loss")], 10, 1.0)
+    tally.add(news(2, [ended(trials[0], "diverged", "non_finite_loss")], 10, 1.0))
     assert tally.best is None
     ends = [ended(trials[1], score=0.7), ended(trials[2], score=0.8), ended(trials[3], score=0.6)]
-    tally.add(3, ends, 10, 1.0)
+    tally.add(news(3, ends, 10, 1.0))
     assert tally.best is ends[1]
 
 
@@ -242,3 +249,13 @@ def test_a_console_without_a_letter_shows_a_question_mark(tmp_path):
 
 def test_durations_are_for_people():
     assert [duration(x) for x in (3.4, 75, 3600 * 2 + 300)] == ["3 s", "1 min", "2 h 5 min"]
+
+
+def test_the_use_of_slots_counts_until_the_queue_is_empty():
+    tally = Tally(total=6, done=0)
+    assert tally.use == "0 idle steps"
+    tally.add(news(4, [], 0, 2.0, taken=37, idle=3))
+    tally.add(news(4, [], 0, 2.0, taken=35, idle=5))
+    assert tally.use == "slots busy 90.0% until the queue was empty, 8 idle steps, host 10.0% of the time"
+    tally.add(news(1, [], 0, 2.0, taken=10, idle=1030, waiting=False))
+    assert tally.use == "slots busy 90.0% until the queue was empty, 1,038 idle steps, host 10.0% of the time"

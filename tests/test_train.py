@@ -29,9 +29,9 @@ class Quiet:
     def compiled(self, seconds):
         pass
 
-    def block(self, running, ended, examples, seconds):
-        self.ended += ended
-        self.examples += examples
+    def block(self, news):
+        self.ended += news.ended
+        self.examples += news.examples
         self.blocks += 1
 
     def finish(self, folder):

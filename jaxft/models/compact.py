@@ -6,12 +6,11 @@ To leave it out is therefore exact. It is most of a small encoder: half of MiniL
 
 from collections.abc import Iterable, Mapping
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from jaxft.models import family
-from jaxft.types import Anywhere, Params, Split
+from jaxft.types import Anywhere, Split
 
 WORD, POSITION = "embeddings/word/embedding", "embeddings/position/embedding"
 SIZE = {WORD: "vocab_size", POSITION: "max_position_embeddings"}
@@ -46,7 +45,12 @@ def cut(params: Mapping[str, Anywhere], kept: Kept) -> dict[str, Anywhere]:
     return {name: value[kept[name]] if name in kept else value for name, value in params.items()}
 
 
-def restored(whole: Params, params: Params, kept: Kept) -> Params:
-    """`whole` with its kept rows, and all that is no table, from `params`."""
-    rows = {name: jnp.asarray(whole[name]).at[kept[name]].set(params[name]) for name in kept if name in params}
-    return {**whole, **params, **rows}
+def restored(whole: Mapping[str, Anywhere], params: Mapping[str, Anywhere], kept: Kept) -> dict[str, np.ndarray]:
+    """`params`, their tables with all rows: those that were not kept are from `whole`, as is what `params` lack."""
+    found = {name: np.array(value) for name, value in whole.items()}
+    for name, value in params.items():
+        if name in kept:
+            found[name][kept[name]] = value
+        else:
+            found[name] = np.asarray(value)
+    return found
