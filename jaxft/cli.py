@@ -26,6 +26,7 @@ COMMANDS = {
 
 ABOUT = f"""usage: jaxft run STUDY.yaml [--key.sub value ...]
        jaxft plan STUDY.yaml [--key.sub value ...]
+       jaxft bench [STUDY.yaml] [option ...] [--key.sub value ...]
        jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
        jaxft --version
 
@@ -33,6 +34,7 @@ Fine-tune many seed variants of one pretrained encoder at once.
 
   run    {COMMANDS["run"]}
   plan   {COMMANDS["plan"]}
+  bench  Measure how fast a study trains here, beside transformers and torch, and beside what the machine can.
   export Write the finished trials of run folders for analyses elsewhere.
 
 `jaxft run --help` explains every key of a study.
@@ -129,37 +131,54 @@ def _command(words: list[str]) -> int:
                 print(_help(command), end="")
                 return DONE
             return _work(command, rest)
+        case ["bench", *rest]:
+            return _bench(rest)
         case ["export", *rest]:
             if {"-h", "--help"} & set(rest):
                 print(EXPORT, end="")
                 return DONE
             return _export(rest)
-    raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], [*COMMANDS, 'export', '--help', '--version'])}")
+    known = [*COMMANDS, "bench", "export", "--help", "--version"]
+    raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], known)}")
 
 
 def _work(command: str, words: list[str]) -> int:
     if not words or words[0].startswith("-"):
         raise BadInput(f"{command}: expected a study, such as jaxft {command} STUDY.yaml")
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        study = config.load(words[0], words[1:])
-        trials.expand(study)  # what is wrong with seeds, sweep or method shows before jax takes its time to load
-        devices(study)
-        keep_programs()
-        if command == "plan":
-            from jaxft.forecast import describe, plan
+        with _terminable():
+            study = config.load(words[0], words[1:])
+            trials.expand(study)  # what is wrong with seeds, sweep or method shows before jax takes its time to load
+            devices(study)
+            keep_programs()
+            if command == "plan":
+                from jaxft.forecast import describe, plan
 
-            print(describe(study, plan(study)))
-        else:
-            from jaxft.train import run
+                print(describe(study, plan(study)))
+            else:
+                from jaxft.train import run
 
-            run(study)
-        return DONE
+                run(study)
+            return DONE
     except KeyboardInterrupt:
         print(f"\njaxft: stopped; go on with: {shlex.join(['jaxft', command, *words])}", file=sys.stderr)
         return STOPPED
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+
+def _bench(words: list[str]) -> int:
+    from jaxft import bench
+
+    if {"-h", "--help"} & set(words):
+        print(bench.ABOUT, end="")
+        return DONE
+    asked = bench.read(words)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs memory of the same GPU
+    devices(asked.study)
+    with _terminable():
+        if bench.run(asked):
+            return DONE
+    _say("bench: stopped; rows that had a round are kept")
+    return STOPPED
 
 
 def _export(words: list[str]) -> int:
@@ -202,8 +221,18 @@ def _sorted_out(command: str, words: list[str], known: Sequence[str]) -> tuple[l
     return others, options
 
 
-def _interrupt(signum, frame) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it SIGTERM is an interrupt, as Ctrl-C."""
+
+    def interrupt(signum, frame) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _help(command: str) -> str:

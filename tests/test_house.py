@@ -26,12 +26,13 @@ FLOORS = [
     {"progress"},
     {"train"},
     {"forecast"},
+    {"bench"},
     {"cli"},
     {"assets", "__main__"},
 ]
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
-          "grid", "progress", "record", "yaml12", "cli", "release", "cost", "scale"}  # fmt: skip
+          "grid", "progress", "record", "yaml12", "cli", "release"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 
 

@@ -1,0 +1,133 @@
+"""`jaxft bench`: how fast a study trains here, beside others and beside what the machine can. No jax until it runs."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from jaxft import config
+from jaxft.bench import record
+from jaxft.errors import BadInput
+from jaxft.spec import nearest
+from jaxft.study import Study
+
+__all__ = ["ABOUT", "Asked", "read", "run"]
+
+PEERS = ("padded", "longest", "compiled", "single")
+LENGTHS = ("mrpc", "rte", "cola", "sst2")
+DEFAULTS = {
+    "widths": "1,2,4,8",
+    "peers": "all",
+    "rounds": "5",
+    "lengths": None,
+    "seconds": "10",
+    "record": "jaxft-bench.jsonl",
+    "profile": None,
+}
+
+ABOUT = """usage: jaxft bench [STUDY.yaml] [option ...] [--key.sub value ...]
+
+Measure how fast a study trains on this machine: ours at several widths, and a loop of single runs with transformers
+and torch, in turns; and beside them what the machine can do at most. Without STUDY: the embedded encoder.
+
+  --widths 1,2,4,8    how many replicas at once, on all devices together, evenly on as many as divide it; 1 is
+                      one device.
+  --peers LIST        all, none, or some of: padded (torch, each batch padded to task.max_length, as run_glue
+                      does), longest (each batch to its longest), compiled (the same with torch.compile, the
+                      faster of the two), single (ours, one replica at a time). torch is an extra: jaxft[bench].
+  --rounds 5          turns of each side; figures are medians over them.
+  --lengths NAME      instead of the study's task one of random words that is as long as mrpc, rte, cola or sst2.
+  --seconds 10        of training in one turn, about; at least one step.
+  --record FILE       where a line of JSON is added for each finished row; jaxft-bench.jsonl if not given.
+  --profile FOLDER    write a profile of one block of the widest pool, as jax.profiler has it.
+  --model NAME        as in a study, or minilm, bert-base, bert-large or roberta-base: such an encoder with random
+                      weights, written to a temporary folder.
+
+All other keys are those of a study: see jaxft run --help. How to read the tables: jaxft/bench/README.md.
+Exit codes: 0 done, 2 bad input, 3 stopped: rows with at least one round are printed and recorded.
+"""
+
+
+class Asked(NamedTuple):
+    """What is to be measured."""
+
+    study: Study
+    widths: list[int]
+    peers: list[str]
+    rounds: int
+    lengths: str | None
+    seconds: float
+    record: Path
+    profile: str | None
+
+
+def read(words: Sequence[str]) -> Asked:
+    """The words of the command line, checked.
+
+    Raises:
+        BadInput: an option or a key of the study cannot be used, or the record cannot be written.
+    """
+    values, others = dict(DEFAULTS), []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name not in DEFAULTS:
+            others.append(word)
+        elif not equals and (not rest or rest[0].startswith("--")):
+            raise BadInput(f"bench: --{name}: a value is missing")
+        else:
+            values[name] = value if equals else rest.pop(0)
+    path = others.pop(0) if others and not others[0].startswith("-") else None
+    wanted = values["peers"].split(",")
+    wanted = list(PEERS) if wanted == ["all"] else [] if wanted == ["none"] else wanted
+    for name in wanted:
+        if name not in PEERS:
+            raise BadInput(f"bench: --peers: unknown peer {name!r}; {nearest(name, (*PEERS, 'all', 'none'))}")
+    if values["lengths"] not in (None, *LENGTHS):
+        raise BadInput(
+            f"bench: --lengths: unknown lengths {values['lengths']!r}; {nearest(values['lengths'], LENGTHS)}"
+        )
+    widths = {_number("widths", text, int, "positive integers such as 1,2,4,8") for text in values["widths"].split(",")}
+    asked = Asked(
+        study=config.load(path, others),
+        widths=sorted(widths | ({1} if "single" in wanted else set())),
+        peers=[name for name in PEERS if name in wanted],
+        rounds=_number("rounds", values["rounds"], int, "a positive integer"),
+        lengths=values["lengths"],
+        seconds=_number("seconds", values["seconds"], float, "a number above 0"),
+        record=Path(values["record"]),
+        profile=values["profile"],
+    )
+    record.check(asked.record)
+    return asked
+
+
+def run(asked: Asked) -> bool:
+    """Measures, prints and records. Returns False if it was interrupted.
+
+    Raises:
+        BadInput: the study, a width or a file cannot be used; nothing has been measured then.
+    """
+    from jaxft.bench import inputs
+    from jaxft.bench.session import Session
+
+    session = Session(asked)
+    with TemporaryDirectory(prefix="jaxft-bench-") as folder:
+        try:
+            session.measure(inputs.made(asked.study, asked.lengths, Path(folder)))
+            return True
+        except KeyboardInterrupt:
+            return False
+        finally:
+            session.finish()
+
+
+def _number(name: str, text: str, kind: Callable[[str], Any], accepted: str) -> Any:
+    try:
+        value = kind(text)
+        if not 0 < value < 1e9:
+            raise ValueError
+        return value
+    except ValueError:
+        raise BadInput(f"bench: --{name}: expected {accepted}, found {text!r}") from None

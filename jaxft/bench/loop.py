@@ -1,0 +1,164 @@
+"""One of the others: a loop of single runs with transformers and torch, as one who knows both would write it.
+
+torch is imported where it is used: it is an extra.
+"""
+
+import math
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxft.study import TrainConfig
+from jaxft.train import Group
+from jaxft.types import Split
+
+
+class Job(NamedTuple):
+    """What every peer trains: the same as ours."""
+
+    group: Group
+    folder: Path
+    """Of the checkpoint."""
+    train: TrainConfig
+    rows: int
+    """Of an evaluation batch."""
+    max_length: int
+    seconds: float
+    """For the steps of one turn."""
+    device: str
+    """"cpu" or "cuda"."""
+
+
+class Setting(NamedTuple):
+    """How the loop runs."""
+
+    padding: str
+    """"padded": to the most tokens of the task, as run_glue does; "longest": each batch to its longest."""
+    threads: int
+    attention: str = "sdpa"
+    optimizer: str = "fused"
+    autocast: bool = False
+    """Linear maps in bfloat16."""
+    compiled: bool = False
+
+
+class Loop:
+    """A model in training, one step after the other."""
+
+    def __init__(self, job: Job, setting: Setting):
+        """Loads the checkpoint, with dropout as the study has it and a new head if it has none."""
+        import torch
+        import transformers
+
+        transformers.logging.set_verbosity_error()  # the head is new, as it should be
+        transformers.logging.disable_progress_bar()
+        torch.manual_seed(0)
+        self.job, self.setting, self.torch = job, setting, torch
+        self._prepare()
+        wanted, task = job.train, job.group.task
+        dropout = dict.fromkeys(
+            ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"), wanted.dropout
+        )
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            job.folder,
+            num_labels=len(task.labels) or 1,
+            attn_implementation=setting.attention,
+            dtype=torch.float32,
+            **dropout,
+        )
+        self.config = model.config
+        self.plain = model.to(job.device).train()
+        self.model = torch.compile(model, dynamic=setting.padding == "longest") if setting.compiled else model
+        self.params = list(model.parameters())
+        exempt = [name.endswith("bias") or "LayerNorm" in name for name, _ in model.named_parameters()]
+        groups = [
+            {"params": [p for p, no in zip(self.params, exempt, strict=True) if no == free], "weight_decay": decay}
+            for free, decay in ((False, wanted.weight_decay), (True, 0.0))
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=wanted.lr, betas=(wanted.b1, wanted.b2), eps=wanted.eps, **{setting.optimizer: True}
+        )
+        total = job.group.lengths[job.group.trials[0].id].total
+        warmup = math.ceil(wanted.warmup * total)
+        of = {"cosine": "cosine", "constant": "constant_with_warmup"}.get(wanted.schedule, "linear")
+        self.schedule = transformers.get_scheduler(of, self.optimizer, warmup, total)
+
+    def train(self, data: Iterable[dict[str, Any]]) -> list[Any]:
+        """A step on each batch. Returns their losses, on the device."""
+        self._prepare()
+        return [self._step(batch) for batch in data]
+
+    def evaluate(self, data: Iterable[dict[str, Any]]) -> list[Any]:
+        """The logits of all batches, on the host."""
+        self._prepare()
+        self.plain.eval()
+        with self.torch.no_grad(), self._precision():
+            logits = [self.model(**{**batch, "labels": None}).logits for batch in data]
+        self.plain.train()
+        return [x.float().cpu() for x in logits]
+
+    def held(self) -> int:
+        """Bytes of parameters and the optimizer's state."""
+        state = (x for of in self.optimizer.state.values() for x in of.values() if self.torch.is_tensor(x))
+        return sum(x.numel() * x.element_size() for x in (*self.params, *state))
+
+    def free(self) -> None:
+        """Gives jax the memory that torch keeps for later."""
+        if self.job.device == "cuda":
+            self.torch.cuda.empty_cache()
+
+    def done(self) -> None:
+        """Waits for the device."""
+        if self.job.device == "cuda":
+            self.torch.cuda.synchronize()
+
+    def batches(self, split: Split, chosen: Iterable[np.ndarray]) -> list[dict[str, Any]]:
+        """The examples with these numbers, a batch for each array, padded and on the device; -1 is none."""
+        return [self._batch(split, row[row >= 0]) for row in chosen]
+
+    def _step(self, batch: dict[str, Any]) -> Any:
+        with self._precision():
+            loss = self.model(**batch).loss
+        loss.backward()
+        clip, by = self.job.train.clip, self.job.train.clip_by
+        if clip:
+            for some in [self.params] if by == "global" else [[p] for p in self.params]:
+                self.torch.nn.utils.clip_grad_norm_(some, clip, foreach=True)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def _batch(self, split: Split, chosen: np.ndarray) -> dict[str, Any]:
+        offsets, second = np.asarray(split.offsets), np.asarray(split.second)
+        lengths = offsets[chosen + 1] - offsets[chosen]
+        width = int(lengths.max())
+        if self.setting.padding == "padded":
+            width = self.job.max_length
+        elif self.job.device == "cuda":
+            width = -(-width // 8) * 8  # for the tensor cores
+        ids = np.full((len(chosen), width), self.config.pad_token_id, np.int64)
+        types, mask = np.zeros_like(ids), np.zeros_like(ids)
+        for row, (number, length) in enumerate(zip(chosen, lengths, strict=True)):
+            ids[row, :length] = split.tokens[offsets[number] : offsets[number] + length]
+            types[row, second[number] : length] = self.config.type_vocab_size > 1
+            mask[row, :length] = 1
+        labels = np.asarray(split.labels)[chosen]
+        labels = labels if labels.dtype.kind == "f" else labels.astype(np.int64)
+        arrays = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask, "labels": labels}
+        return {name: self.torch.from_numpy(array).to(self.job.device) for name, array in arrays.items()}
+
+    def _precision(self) -> Any:
+        if not self.setting.autocast:
+            return nullcontext()
+        return self.torch.autocast(self.job.device, dtype=self.torch.bfloat16)
+
+    def _prepare(self) -> None:
+        """What torch holds for the whole process."""
+        if self.torch.get_num_threads() != self.setting.threads:
+            self.torch.set_num_threads(self.setting.threads)
+        exact = self.job.train.precision in ("highest", "bfloat16")
+        self.torch.set_float32_matmul_precision("highest" if exact else "high")

