@@ -133,7 +133,7 @@ class EvalConfig:
 
     per_epoch: int = 1
     every: int | None = None
-    batch_size: int = 64
+    batch_size: int = 16
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
 from jaxft import keys, models, tree
 from jaxft.errors import BadInput
@@ -277,14 +278,12 @@ def test_with_one_token_type_both_texts_are_of_it(tiny, kind):
 def test_in_bfloat16_the_logits_alone_are_exact(tiny, kind):
     _, params = tiny
     low = models.assemble(CONFIGS[kind] | {"initializer_range": 0.5}, 3, "bfloat16")
-    batch, dots = _rows([A], [B]), []
-    for eqn in jax.make_jaxpr(low.apply)(params, batch).jaxpr.eqns:
-        if eqn.primitive.name == "dot_general":
-            dots.append({str(x.aval.dtype) for x in eqn.invars})
-    # Types and positions by one-hot; per layer q/k/v, scores, mixing and three maps; the head. The last layer has its
-    # keys and values for all tokens, picks the first by one-hot, then has queries, and picks keys and values.
-    picked = [{"bfloat16"}, {"float32"}, {"bfloat16"}, {"bfloat16"}, {"bfloat16"}]
-    assert dots == [{"float32"}] * 2 + [{"bfloat16"}] * 6 + picked + [{"bfloat16"}] * 6 + [{"float32"}]
+    batch = _rows([A], [B])
+    dots = [set(pair) for pair in toys.matmuls(jax.make_jaxpr(low.apply)(params, batch).jaxpr)]
+    # Types and positions by one-hot; per layer q, k, v, scores, mixing and three maps; the pooler; the head. The last
+    # layer picks keys, values and what stands at first tokens by one-hot.
+    exact, lower = [{"float32"}], [{"bfloat16"}]
+    assert dots == 2 * exact + 8 * lower + 4 * lower + exact + 6 * lower + lower + exact
     assert jax.eval_shape(low.apply, params, batch).logits.dtype == jnp.float32
 
 

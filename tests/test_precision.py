@@ -95,16 +95,15 @@ def test_the_matmuls_of_the_layers_are_in_bfloat16_and_the_head_is_not():
 
     def kinds(dtype):
         model, _ = models.build(checkpoint, 2, dtype)
-        jaxpr = jax.make_jaxpr(lambda p: model.apply(p, batch).logits)(params).jaxpr
-        return [
-            tuple(str(v.aval.dtype) for v in eqn.invars) for eqn in jaxpr.eqns if eqn.primitive.name == "dot_general"
-        ]
+        return toys.matmuls(jax.make_jaxpr(lambda p: model.apply(p, batch).logits)(params).jaxpr)
 
     layers = checkpoint.config["num_hidden_layers"]
-    # Types and positions by one-hot; per layer q/k/v, scores, mixing, and three maps; pooler; head.
-    assert kinds("float32") == [("float32", "float32")] * (2 + 6 * layers + 2)
+    # Types and positions by one-hot; per layer q, k, v, scores, mixing, and three maps; pooler; head. The last layer
+    # picks keys, values and what stands at first tokens by one-hot.
+    assert kinds("float32") == [("float32", "float32")] * (2 + 8 * layers + 3 + 2)
     low, exact = ("bfloat16", "bfloat16"), ("float32", "float32")
-    assert kinds("bfloat16") == [exact] * 2 + [low] * (6 * layers + 1) + [exact]
+    last = [low] * 4 + [exact] + [low] * 6
+    assert kinds("bfloat16") == [exact] * 2 + [low] * 8 * (layers - 1) + last + [low] + [exact]
 
 
 def test_weights_and_adam_stay_float32_and_take_steps_too_small_for_bfloat16():

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import ByteLevel, Whitespace
@@ -19,6 +20,18 @@ from jaxft.models import checkpoint as files
 from jaxft.replica import Entry, Recipe, Shared
 from jaxft.trials import Length, Seeds
 from jaxft.types import Method, Model, Out, Split, same
+
+
+def matmuls(jaxpr) -> list[tuple[str, str]]:
+    """The number formats of all matmuls of a jaxpr, in order."""
+    found = []
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            found.append(tuple(str(x.aval.dtype) for x in eqn.invars))
+        for inside in jaxprs_in_params(eqn.params):
+            found += matmuls(inside)
+    return found
+
 
 HP = {
     "train.lr": 0.05,

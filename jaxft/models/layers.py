@@ -21,8 +21,31 @@ from jaxft.types import Batch, Edit, Params
 
 zeros = nn.initializers.zeros
 
+
+@jax.custom_vjp
+def gelu(x: Array) -> Array:
+    """x times the normal distribution function of x (Hendrycks and Gimpel 2016), in float32.
+
+    Backward computes it again from x: dearer to keep than to make.
+    """
+    return (x * _below(x.astype(jnp.float32))).astype(x.dtype)
+
+
+def _below(x: Array) -> Array:
+    """The probability that a standard normal variable is below x."""
+    return 0.5 + 0.5 * lax.erf(x * math.sqrt(0.5))
+
+
+def _ungelu(x, g):
+    wide = x.astype(jnp.float32)
+    density = jnp.exp(-0.5 * wide * wide) / math.sqrt(2 * math.pi)
+    return ((g * (_below(wide) + wide * density)).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _ungelu)
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": gelu,
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
 }
@@ -176,13 +199,9 @@ class Linear(nn.Module):
         return self.param("kernel", zeros, (self.inputs, self.outputs)), self.param("bias", zeros, (self.outputs,))
 
 
-def dense(x: Array, *linears: tuple[Array, Array]) -> Array:
-    """x through one or several linear maps, as one matmul in the precision of their kernels.
-
-    The outputs lie side by side in the last axis.
-    """
-    kernels, biases = zip(*linears, strict=True)
-    kernel, bias = jnp.concatenate(kernels, axis=1), jnp.concatenate(biases)
+def dense(x: Array, linear: tuple[Array, Array]) -> Array:
+    """x through a linear map, in the precision of its kernel."""
+    kernel, bias = linear
     return x.astype(kernel.dtype) @ kernel + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
@@ -241,12 +260,46 @@ def attend(
     heads: int,
     drop: Callable[[Array], Array],
 ) -> Float[Array, "rows Q D"]:
-    """Attention from each of Q tokens to those that its mask allows; each needs one."""
+    """Attention from each of Q tokens to those that its mask allows; each needs one. `drop` acts on the weights."""
     q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
-    scores = jnp.einsum("rqhd,rkhd->rhqk", q, k).astype(jnp.float32) / math.sqrt(q.shape[-1])
-    scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
-    mixed = jnp.einsum("rhqk,rkhd->rqhd", drop(jax.nn.softmax(scores).astype(v.dtype)), v)
+    factor = drop(jnp.ones((q.shape[0], heads, q.shape[1], k.shape[1]), jnp.float32))
+    mixed = mix(q / math.sqrt(q.shape[-1]), k, v, mask, factor)
     return mixed.reshape(*mixed.shape[:2], -1)
+
+
+@jax.custom_vjp
+def mix(
+    q: Float[Array, "rows Q H d"],
+    k: Float[Array, "rows T H d"],
+    v: Float[Array, "rows T H d"],
+    mask: Bool[Array, "rows Q T"],
+    factor: Float[Array, "rows H Q T"],
+) -> Float[Array, "rows Q H d"]:
+    """softmax(q k) * factor, times v, in each head.
+
+    In the gradient of the softmax, the sum over keys of weights times their gradients is taken as that of the outcome
+    times its gradient, over d instead of T (Dao et al. 2022, "FlashAttention", appendix B.4): a pass less over Q x T.
+    """
+    return _mix(q, k, v, mask, factor)[0]
+
+
+def _mix(q, k, v, mask, factor):
+    scores = jnp.einsum("rqhd,rkhd->rhqk", q, k).astype(jnp.float32)
+    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min))
+    mixed = jnp.einsum("rhqk,rkhd->rqhd", (weights * factor).astype(v.dtype), v)
+    return mixed, (q, k, v, factor, weights, mixed)
+
+
+def _unmix(saved, g):
+    q, k, v, factor, weights, mixed = saved
+    total = jnp.sum((g * mixed).astype(jnp.float32), axis=-1).transpose(0, 2, 1)[..., None]
+    dv = jnp.einsum("rhqk,rqhd->rkhd", (weights * factor).astype(v.dtype), g)
+    dscores = weights * (jnp.einsum("rqhd,rkhd->rhqk", g, v).astype(jnp.float32) * factor - total)
+    dscores = dscores.astype(q.dtype)
+    return jnp.einsum("rhqk,rkhd->rqhd", dscores, k), jnp.einsum("rhqk,rqhd->rkhd", dscores, q), dv, None, None
+
+
+mix.defvjp(_mix, _unmix)
 
 
 class Layer(nn.Module):
@@ -266,12 +319,13 @@ class Layer(nn.Module):
         query, key, value = (Linear(s.width, s.width, name=name)() for name in ("query", "key", "value"))
         # Padding, segment 0, reads padding only, so that no token is left without a key.
         if at is None:
-            q, k, v = jnp.split(dense(x, query, key, value), 3, axis=-1)
+            q, k, v = dense(x, query), dense(x, key), dense(x, value)
             mask = segments[:, :, None] == segments[:, None, :]
         else:
-            k, v = jnp.split(dense(x, key, value), 2, axis=-1)
-            row, x = at // x.shape[1], lookup(x.reshape(-1, s.width), at[:, None])
-            q, k, v = dense(x, query), lookup(k, row), lookup(v, row)
+            row = at // x.shape[1]
+            k, v = lookup(dense(x, key), row), lookup(dense(x, value), row)
+            x = lookup(x.reshape(-1, s.width), at[:, None])
+            q = dense(x, query)
             mask = segments.reshape(-1)[at][:, None, None] == segments[row][:, None, :]
         mixed = attend(q, k, v, mask, s.heads, lambda p: drop("attention", p))
         mixed = dense(mixed, Linear(s.width, s.width, name="attention_out")())
