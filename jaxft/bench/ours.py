@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 import jax
@@ -12,14 +13,17 @@ import numpy as np
 from jaxft import train
 from jaxft.bench import rounds
 from jaxft.bench.rounds import Round
-from jaxft.data import order
+from jaxft.data import batch, order
 from jaxft.errors import BadInput
+from jaxft.models import compact
 from jaxft.pool import DoesNotFit
 from jaxft.train import Group
 from jaxft.trials import Trial
+from jaxft.types import Split
 
 APART = 10_007  # between the order seeds of a trial in one round and in the next
 ATTEMPTS = 3  # at a turn
+FEW = 4  # examples of an evaluation that is not timed
 
 
 class Ours:
@@ -39,7 +43,8 @@ class Ours:
         """
         count, slots = divided(width, len(devices))
         try:
-            self.pool = train.pooled(group, slots, devices[:count])
+            brisk = brief(group)
+            self.pool = train.pooled(brisk, slots, devices[:count])
         except DoesNotFit as error:
             raise BadInput(f"bench: --widths: {width} on {count} device(s): {error}") from None
         self.name, self.replicas, self.group = f"ours x{width}", width, group
@@ -48,34 +53,46 @@ class Ours:
         self.compile_seconds: float | None = self.pool.compile_seconds
         self.shapes = {name: leaf.shape[1:] for name, leaf in self.pool.state.params.items()}
         self.rounds: list[Round] = []
-        self._seconds = seconds
+        self._seconds, self._shared = seconds, brisk.shared
         self._empty, self._where = _zeros(self.pool.state), jax.tree.map(lambda x: x.sharding, self.pool.shared)
         self._lengths = np.diff(np.asarray(group.task.train.offsets))
         self._wake(0)
-        self._timed(0)
+        self._timed(1)
         self.settings |= {"peak_bytes": peak} if (peak := _peak(self.pool.devices)) else {}
-        evaluation = self._timed(0)
+        self._least = median(self._timed(0) for _ in range(3))
+        step = self._timed(1) - self._least
         self._rest()
-        # Backward is about two forwards.
-        there = sum(len(split.labels) for split in group.task.evals.values())
-        self._adapt(evaluation, 3 * evaluation * group.recipe.batch / there)
+        self._adapt(step)
 
     def turn(self, number: int) -> Round:
-        """A block without steps and a block of steps, all slots just filled; the difference is the steps'."""
+        """A block of steps, all slots filled, less a block without any, which was timed at the start."""
         self._wake(number)
+        self._timed(1)  # memory is new
         idle = rounds.quiet()
         for _ in range(ATTEMPTS):
-            block = self._timed(self.steps)
-            evaluation = self._timed(0)
-            if block > evaluation:
+            seconds = self._timed(self.steps) - self._least
+            if seconds > 0:
                 break
         else:
-            raise BadInput(f"bench: {self.steps} steps and an evaluation took less than an evaluation: a busy machine")
+            raise BadInput(f"bench: a block of {self.steps} steps took less than one without any: a busy machine")
         self._rest()
-        chosen = np.stack([batches(self.group, trial, self.steps) for trial in self._trials(number)])
-        done = Round(self.steps, block - evaluation, evaluation, **rounds.counted(self._lengths, chosen), idle=idle)
-        self._adapt(evaluation, done.step)
+        chosen = np.stack([batches(self.group, trial, 1 + self.steps)[1:] for trial in self._trials(number)])
+        done = Round(self.steps, seconds, None, **rounds.counted(self._lengths, chosen), idle=idle)
+        self._adapt(done.step)
         return done
+
+    def evaluate(self) -> None:
+        """Times an evaluation of all replicas on all evaluation sets, which its rounds lack."""
+        count, slots = self.settings["devices"], self.settings["slots_per_device"]
+        pool = train.pooled(self.group, slots, self.pool.devices[:count])
+        pool.fill({slot: train.entry(trial, self.group) for slot, trial in enumerate(self._trials(0))})
+        pool.run(1)
+        spent = []
+        for _ in range(3):
+            began = time.perf_counter()
+            pool.run(0)
+            spent.append(time.perf_counter() - began)
+        self.rounds = [done._replace(evaluation=median(spent)) for done in self.rounds]
 
     def profile(self, folder: str) -> None:
         """Writes a profile of one block, as `jax.profiler` has it."""
@@ -87,10 +104,10 @@ class Ours:
     def _trials(self, number: int) -> list[Trial]:
         return [trial_of(self.group, number, slot) for slot in range(self.replicas)]
 
-    def _adapt(self, evaluation: float, step: float) -> None:
-        """The steps of the next turn take the time of one, and outweigh the evaluation, which is subtracted."""
+    def _adapt(self, step: float) -> None:
+        """The steps of the next turn take the time of one, and ten times what is subtracted."""
         most = min(self.group.recipe.every, *(long.total for long in self.group.lengths.values()))
-        self.steps = rounds.steps(max(self._seconds, 2 * evaluation), step, most)
+        self.steps = rounds.steps(max(self._seconds, 10 * self._least), step, most - 1)
 
     def _timed(self, steps: int) -> float:
         began = time.perf_counter()
@@ -99,13 +116,30 @@ class Ours:
 
     def _wake(self, number: int) -> None:
         """Fills all slots with the trials of a round."""
-        self.pool.shared = jax.device_put(self.group.shared, self._where)
+        self.pool.shared = jax.device_put(self._shared, self._where)
         self.pool.state = self._empty()
         self.pool.fill({slot: train.entry(trial, self.group) for slot, trial in enumerate(self._trials(number))})
         jax.block_until_ready(self.pool.state)
 
     def _rest(self) -> None:
         del self.pool.state, self.pool.shared
+
+
+def brief(group: Group) -> Group:
+    """The same training with evaluations on a few examples only, so that a block is all steps."""
+    layout = group.recipe.layout
+    few = {
+        name: batch.pack(compact.renumbered(first(split, FEW), group.kept), layout.rows, layout.width)
+        for name, split in group.task.evals.items()
+    }
+    return group._replace(shared=group.shared._replace(evals=few))
+
+
+def first(split: Split, count: int) -> Split:
+    """Its first examples."""
+    count = min(count, len(split.labels))
+    offsets = split.offsets[: count + 1]
+    return Split(split.tokens[: offsets[-1]], offsets, split.second[:count], split.labels[:count])
 
 
 def divided(width: int, devices: int) -> tuple[int, int]:

@@ -70,7 +70,7 @@ def _needs(rows: Sequence[Mapping[str, Any]]) -> Table:
             "-" if memory is None else size(memory),
             "-" if memory is None else size(memory / row["replicas"]),
             "-" if took is None else f"{took:.1f} s",
-            f"{f['evaluation']:.3g} s",
+            "-" if f["evaluation"] is None else f"{f['evaluation']:.3g} s",
             " ".join(
                 _setting(name, value)
                 for name, value in row["settings"].items()
@@ -88,5 +88,7 @@ def _right(name: str) -> Column:
     return Column(name, justify="right")
 
 
-def _rate(value: float) -> str:
+def _rate(value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
