@@ -1,57 +1,102 @@
-"""What the devices of this machine reach: a large matmul, and a copy too large for any cache."""
+"""What this machine reaches at most: matmuls a second and bytes copied a second, measured."""
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax import lax
 
-ACROSS = {"cpu": 1024}  # rows of a device's matrices; 8192 on accelerators
-COPIED = {"cpu": 2**27}  # bytes on all devices together; 2**30 on accelerators
+REPEATS = 3  # of which the fastest counts
 
 
-def ceilings(devices: Sequence, precision: str, seconds: float = 0.5) -> tuple[float, float]:
-    """FLOP/s and bytes/s (read and written together) that all devices reach at once, each on its own data.
+class Ceilings(NamedTuple):
+    """Sums over all devices, each at work at the same time."""
+
+    matmul: dict[str, float]
+    """FLOP/s by number format."""
+    copy: float
+    """Bytes/s, those read and those written counted."""
+    shapes: dict[str, tuple[int, int, int]]
+    """The (rows, inputs, outputs) at which the matmuls were fastest."""
+
+
+def measure(
+    devices: Sequence, shapes: Sequence[tuple[int, int, int]], precision: str, seconds: float = 0.3, size: int = 2**28
+) -> Ceilings:
+    """Both ceilings of these devices; some seconds for each shape.
 
     Args:
-        devices: of one kind, in this process.
-        precision: of the matmul, as `train.precision`; "float32" is "highest".
-        seconds: for how long each of the two is tried once it is compiled; the best of at least three times counts.
+        devices: of one platform.
+        shapes: (rows, inputs, outputs) of matmuls to try besides squares.
+        precision: the study's; float32 is measured in it, or in full where it is bfloat16.
+        seconds: the least that a measurement takes.
+        size: bytes of the array that is copied, on each device.
     """
-    spread = NamedSharding(Mesh(np.array(devices), ("devices",)), P("devices"))
-    lowered = precision == "bfloat16"
-    across = ACROSS.get(devices[0].platform, 8192)
-    entries = COPIED.get(devices[0].platform, 2**30) // 4
-
-    def drawn(key):
-        shape = (2, len(devices), across, across)
-        return tuple(jax.random.normal(key, shape, jnp.bfloat16 if lowered else jnp.float32))
-
-    with jax.default_matmul_precision("highest" if lowered or precision == "float32" else precision):
-        pair = jax.jit(drawn, out_shardings=(spread, spread))(jax.random.key(0))
-        product = jax.jit(lambda a, b: jnp.einsum("dij,djk->dik", a, b), out_shardings=spread)
-        flops = 2 * len(devices) * across**3 / _best(lambda: product(*pair), seconds)
-    array = jnp.zeros((len(devices), entries // len(devices)), jnp.float32, device=spread)
-    # In place: on a CPU new pages cost more than what is written to them.
-    add = jax.jit(lambda x: x + 1, out_shardings=spread, donate_argnums=0)
-
-    def again() -> jax.Array:
-        nonlocal array
-        array = add(array)
-        return array
-
-    return flops, 2 * array.nbytes / _best(again, seconds)
+    accelerator = devices[0].platform != "cpu"
+    squares = [(n, n, n) for n in ((2048, 4096, 8192) if accelerator else (512, 1024, 2048))]
+    formats = {"float32": "highest" if precision == "bfloat16" else precision}
+    if accelerator or precision == "bfloat16":
+        formats["bfloat16"] = "default"
+    best = {
+        name: max((matmul(devices, shape, name, exact, seconds), shape) for shape in [*squares, *shapes])
+        for name, exact in formats.items()
+    }
+    return Ceilings(
+        matmul={name: speed for name, (speed, _) in best.items()},
+        copy=copy(devices, size, seconds),
+        shapes={name: shape for name, (_, shape) in best.items()},
+    )
 
 
-def _best(call: Callable[[], jax.Array], seconds: float) -> float:
-    """The shortest time of a call."""
-    call().block_until_ready()
-    spent = []
-    while len(spent) < 3 or sum(spent) < seconds:
+def best(one: Ceilings, other: Ceilings) -> Ceilings:
+    """The higher of each."""
+    faster = {name: max((one, other), key=lambda found: found.matmul[name]) for name in one.matmul}
+    return Ceilings(
+        matmul={name: found.matmul[name] for name, found in faster.items()},
+        copy=max(one.copy, other.copy),
+        shapes={name: found.shapes[name] for name, found in faster.items()},
+    )
+
+
+def matmul(devices: Sequence, shape: tuple[int, int, int], dtype: str, precision: str, seconds: float = 0.3) -> float:
+    """FLOP/s of x = (x @ a) @ b again and again, with x [rows, inputs] and a [inputs, outputs]."""
+    rows, inputs, outputs = shape
+    rng = np.random.default_rng(0)
+    x, a, b = (
+        (rng.standard_normal(size, np.float32) / np.sqrt(size[0])).astype(jnp.dtype(dtype))
+        for size in ((rows, inputs), (inputs, outputs), (outputs, inputs))
+    )
+
+    def run(times, x, a, b):
+        # The sizes of what comes out stay about 1, far from what is too large or too small for the format.
+        return lax.fori_loop(0, times, lambda _, x: (x @ a) @ b, x)
+
+    with jax.default_matmul_precision(precision):
+        return _rate(run, (x, a, b), devices, 4.0 * rows * inputs * outputs, seconds)
+
+
+def copy(devices: Sequence, size: int = 2**28, seconds: float = 0.3) -> float:
+    """Bytes/s of an array, larger than any cache, that is read, changed and written in its place."""
+    x = np.ones(size // 4, np.float32)
+    return _rate(lambda times, x: lax.fori_loop(0, times, lambda _, x: x * 1.0001, x), (x,), devices, 2 * size, seconds)
+
+
+def _rate(run: Callable, arrays: Sequence[Any], devices: Sequence, work: float, seconds: float) -> float:
+    """`work` a second of a loop's turn, summed over the devices; the loop takes its turns and then the arrays."""
+    program = jax.jit(run)
+    placed = [[jax.device_put(x, device) for x in arrays] for device in devices]
+
+    def timed(times: int) -> float:
         began = time.perf_counter()
-        call().block_until_ready()
-        spent.append(time.perf_counter() - began)
-    return min(spent)
+        # A call returns before its device is done, so that all of them work at once.
+        jax.block_until_ready([program(times, *there) for there in placed])
+        return time.perf_counter() - began
+
+    timed(1)
+    times = 1
+    while (spent := timed(times)) < seconds:
+        times = max(2 * times, int(times * 1.1 * seconds / max(spent, 1e-6)))
+    return work * times * len(devices) / min(spent, *(timed(times) for _ in range(REPEATS - 1)))

@@ -21,7 +21,8 @@ DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
 COMMANDS = {
     "run": "Train the trials that the study's run folder does not hold yet; the same command again goes on.",
-    "plan": "Say what run would do: trials, programs, slots, memory, steps, time. Nothing is trained.",
+    "plan": "Say what run would do: trials, programs, slots, memory, steps, time, and what other chips would take. "
+    "Nothing is trained.",
 }
 
 ABOUT = f"""usage: jaxft run STUDY.yaml [--key.sub value ...]

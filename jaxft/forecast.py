@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxft import cost, replica, train
-from jaxft.ceilings import ceilings
+from jaxft import ceilings, cost, replica, train
 from jaxft.cost import Bound, Chip, Cost
 from jaxft.pool import Memory, Pool, size
 from jaxft.progress import duration
@@ -84,7 +84,7 @@ def plan(study: Study) -> list[GroupPlan]:
     @cache
     def here(precision: str) -> Chip:
         """All devices of the study as one chip; to be measured while no pool has their memory."""
-        flops, bandwidth = ceilings(devices, precision)
+        flops, bandwidth = reached(devices, precision)
         return Chip("this machine", {precision: flops}, bandwidth)
 
     groups = train.prepare(study, trials)
@@ -119,6 +119,14 @@ def _forecast(study: Study, group: train.Group, before: dict, done: set[str], he
         elsewhere=[_elsewhere(chip, group, needed) for chip in cost.CHIPS],
         records={name: rate for name, rate in records.items() if rate is not None},
     )
+
+
+def reached(devices: Sequence, precision: str) -> tuple[float, float]:
+    """FLOP/s of a large matmul and bytes/s of a copy on all devices; `jaxft bench` looks for the best of several."""
+    lowered, across = precision == "bfloat16", 1024 if devices[0].platform == "cpu" else 8192
+    dtype, exact = ("bfloat16", "default") if lowered else ("float32", precision)
+    flops = ceilings.matmul(devices, (across, across, across), dtype, exact)
+    return flops, ceilings.copy(devices, size=max(2**24, 2**29 // len(devices)))
 
 
 def work(group: train.Group) -> Work:

@@ -17,11 +17,11 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from jaxft import bench, cli, config, cost, models, tasks, train, trials
-from jaxft.bench import ceilings, inputs, ours, peers, record, rounds, session, table
-from jaxft.bench.ceilings import Ceilings
+from jaxft import bench, ceilings, cli, config, cost, models, tasks, train, trials
+from jaxft.bench import inputs, ours, peers, record, rounds, session, table
 from jaxft.bench.ours import Ours
 from jaxft.bench.rounds import Figures, Formula, Round, Spread
+from jaxft.ceilings import Ceilings
 from jaxft.errors import BadInput
 
 REACHED = Ceilings({"float32": 1e9}, 1e9, {"float32": (1, 1, 1)})
@@ -166,6 +166,9 @@ def test_figures_are_those_of_one_replica_and_of_an_hour():
     assert found.flops == needed.matmul
     assert found.roofline == pytest.approx((needed.matmul + needed.optimizer + needed.elementwise) / 1e3)
     assert rounds.figures(best, best, 5, formula).ratio is None
+    untimed = SimpleNamespace(replicas=2, rounds=[done._replace(evaluation=None) for done in side.rounds])
+    wanted = found._replace(evaluation=None, evaluated=None)
+    assert rounds.figures(untimed, best, 5, formula) == wanted
 
 
 def test_counted_passes_over_what_is_no_example():
@@ -208,15 +211,22 @@ def test_a_turn_counts_what_the_slots_trained(group):
         assert done.seconds > 0
         assert done.examples == 2 * 4 * done.steps
         side._wake(number)
-        plan = np.stack([side.pool.take(slot).plan for slot in range(2)])[:, : done.steps]
+        plan = np.stack([side.pool.take(slot).plan for slot in range(2)])[:, 1 : 1 + done.steps]
+        side.pool.run(1)  # which warms up
         trained = side.pool.run(done.steps).examples
         assert done.examples == trained.sum()
         assert done.tokens == lengths[plan].sum()
-        np.testing.assert_array_equal(ours.batches(group, ours.trial_of(group, number, 1), done.steps), plan[1])
+        np.testing.assert_array_equal(ours.batches(group, ours.trial_of(group, number, 1), 1 + done.steps)[1:], plan[1])
         plans.append(plan)
     count = min(plan.shape[1] for plan in plans)
     assert (plans[0][:, :count] != plans[1][:, :count]).any(), "each round has batches of its own"
     assert side.settings == {"devices": 2, "slots_per_device": 1}
+    assert all(len(split.labels) == ours.FEW for split in side._shared.evals.values())
+    side.rounds = [done]
+    assert done.evaluation is None
+    side.evaluate()
+    assert side.rounds[0] == done._replace(evaluation=side.rounds[0].evaluation)
+    assert side.rounds[0].evaluation > 0
 
 
 @pytest.mark.parametrize(

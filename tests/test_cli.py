@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 import jaxft
@@ -146,3 +147,18 @@ def test_python_m_jaxft():
         [sys.executable, "-m", "jaxft", "rnu"], capture_output=True, text=True, cwd=Path(__file__).parents[1]
     )
     assert (found.returncode, found.stderr) == (2, "jaxft: unknown command 'rnu'; did you mean run?\n")
+
+
+def test_programs_are_kept_in_the_users_cache_unless_a_place_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.values["jax_compilation_cache_dir"]
+    try:
+        cli.keep_programs()
+        assert jax.config.values["jax_compilation_cache_dir"] == before
+        jax.config.update("jax_compilation_cache_dir", None)
+        cli.keep_programs()
+        folder = Path(jax.config.values["jax_compilation_cache_dir"])
+        assert folder.parent == tmp_path / "jaxft"
+        assert folder.name.startswith("xla-")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

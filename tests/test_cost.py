@@ -11,7 +11,7 @@ import toys
 import yaml
 from jax.extend.core import jaxprs_in_params
 
-from jaxft import ceilings, cli, cost, forecast, models, replica, scale
+from jaxft import cli, cost, forecast, models, replica, scale
 from jaxft.data import batch
 from jaxft.types import Split
 
@@ -207,7 +207,7 @@ def test_memory_binds_where_too_few_replicas_fit():
 
 
 def test_the_ceilings_of_this_machine_are_of_the_right_size():
-    flops, bandwidth = ceilings.ceilings(jax.local_devices()[:2], "highest", seconds=0)
+    flops, bandwidth = forecast.reached(jax.local_devices()[:2], "highest")
     assert 1e9 < flops < 1e16
     assert 1e8 < bandwidth < 1e14
 
@@ -255,7 +255,7 @@ def test_a_plan_shows_bound_and_chips_and_a_record_beside(study, capsys, monkeyp
     name = yaml.safe_load(study.read_text())["model"]
     record(study.parent / "records", {"chip": "TPU v4", "model": name, "lengths": "text", "trials_per_hour": 1111})
     monkeypatch.setattr(forecast, "RECORDS", study.parent / "records")
-    monkeypatch.setattr(forecast, "ceilings", lambda devices, precision: (1e12, 1e10))
+    monkeypatch.setattr(forecast, "reached", lambda devices, precision: (1e12, 1e10))
     assert cli.main(["plan", str(study)]) == 0
     text = capsys.readouterr().out
     lines = {line.split("  ")[0]: line for line in map(str.strip, text.splitlines())}

@@ -293,3 +293,13 @@ def test_the_gradient_of_a_table_sums_over_its_entries(gradient):
     index, g = rng.integers(0, 9, 40), rng.normal(size=(40, 3)).astype(np.float32)
     wanted = np.stack([g[index == row].sum(axis=0) for row in range(12)])
     np.testing.assert_allclose(jax.jit(partial(gradient, 12))(index, g), wanted, atol=1e-5)
+
+
+def test_on_a_gpu_no_gradient_is_added_up_entry_by_entry(tiny):
+    """Where entries that meet wait for each other, and come in any order: each row of a table is written once."""
+    model, params = tiny
+    batch = _rows([A], [B])
+    gradient = jax.jit(jax.grad(lambda params: model.apply(params, batch).logits.sum()))
+    text = gradient.trace(params).lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("stablehlo.scatter") == text.count("unique_indices = true") == 1
+    assert gradient.trace(params).lower(lowering_platforms=("cpu",)).as_text().count("stablehlo.scatter") == 1

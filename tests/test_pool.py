@@ -159,9 +159,11 @@ def test_looping_over_trials_gives_the_same_up_to_rounding(pools):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
-def test_the_block_talks_to_nobody(pools):
+@pytest.mark.parametrize("devices", [2, 8])
+def test_the_block_talks_to_nobody(pools, devices):
     """No callback, no transfer to or from the host, no collective between devices."""
-    text = pools[0].block.as_text()
+    pool = pools[0] if devices == 2 else make(8, 1, pools[0].recipe, pools[0].shared)
+    text = pool.block.as_text()
     for word in (
         "infeed",
         "outfeed",
@@ -176,6 +178,15 @@ def test_the_block_talks_to_nobody(pools):
         "collective-broadcast",
     ):
         assert word not in text, f"{word} in the compiled block"
+
+
+def test_memory_is_linear_in_the_slots():
+    """Each slot more takes the same, but for what the compiler finds to share."""
+    model, pretrained = toys.bert()
+    shared = toys.shared(pretrained=pretrained)
+    totals = {slots: make(1, slots, toys.recipe(model), shared).memory.total for slots in (1, 2, 4)}
+    print("bytes of a pool by slots:", totals)
+    assert (totals[4] - totals[2]) / 2 == pytest.approx(totals[2] - totals[1], rel=0.2)
 
 
 def test_nothing_compiles_after_the_first_block(pools):

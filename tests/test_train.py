@@ -21,7 +21,7 @@ class Quiet:
     """Counts instead of printing."""
 
     def __init__(self):
-        self.ended, self.examples, self.blocks = [], 0, 0
+        self.ended, self.examples, self.taken, self.blocks = [], 0, 0, 0
 
     def start(self, total, done):
         pass
@@ -32,6 +32,9 @@ class Quiet:
     def block(self, news):
         self.ended += news.ended
         self.examples += news.examples
+        self.taken += news.taken
+        assert 0 <= news.taken <= news.taken + news.idle
+        assert 0 < news.devices <= news.seconds
         self.blocks += 1
 
     def finish(self, folder):
@@ -155,6 +158,7 @@ def test_a_sweep_runs_in_one_pool_with_trials_of_unequal_length(base, tmp_path):
     seen = sum(end.n_train * end.trial.fixed["train.epochs"] for end in watched.ended if end.status == "completed")
     tried = sum(4 * len(end.losses) for end in watched.ended if end.status == "diverged")
     assert watched.examples == seen + tried  # 20 and 8 are whole batches of 4
+    assert watched.taken == sum(len(end.losses) for end in watched.ended)
 
 
 def test_sizes_evaluated_per_epoch_have_pools_of_their_own(base, tmp_path):

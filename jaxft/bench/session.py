@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaxft import models, study, train, trials
-from jaxft.bench import Asked, ceilings, peers, record, rounds, table
-from jaxft.bench.ceilings import Ceilings
+from jaxft import ceilings, models, study, train, trials
+from jaxft.bench import Asked, peers, record, rounds, table
 from jaxft.bench.loop import Job
 from jaxft.bench.ours import Ours
 from jaxft.bench.peers import Absent, Peer
 from jaxft.bench.rounds import Formula
+from jaxft.ceilings import Ceilings
 from jaxft.cost import Chip
 from jaxft.errors import BadInput
 from jaxft.study import Study
