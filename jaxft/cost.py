@@ -199,7 +199,7 @@ def _weights(shapes: Shapes, layers: int) -> tuple[int, int, int]:
     kernels = {name: prod(shape) for name, shape in shapes.items() if _is_kernel(name)}
     last = f"layers/{layers - 1}/"
     seeing = [name for name in kernels if name.startswith("layers/") and not name.startswith(last)]
-    inside = sum(kernels[name] for name in [*seeing, f"{last}key/kernel", f"{last}value/kernel"])
+    inside = sum(kernels.get(name, 0) for name in (*seeing, f"{last}key/kernel", f"{last}value/kernel"))
     return sum(map(prod, shapes.values())), inside, sum(kernels.values()) - inside
 
 

@@ -256,7 +256,8 @@ def test_a_peer_trains_as_we_do(tmp_path, group, padding):
     group = group._replace(trials=[trial._replace(hp=hp) for trial in group.trials])
     pool = train.pooled(group, 1, jax.devices()[:1])
     pool.fill({0: train.entry(group.trials[0], group)})
-    files.save(tmp_path / "start", toys.BERT | {"pad_token_id": 0}, pool.take(0).params, toys.tokenizer())
+    start = train.weights(group, pool.take(0))
+    files.save(tmp_path / "start", toys.BERT | {"pad_token_id": 0}, start, toys.tokenizer())
     steps = 6
     losses = pool.run(steps).losses[0, :steps]
     job = Job(group, tmp_path / "start", study.train, 64, 16, 0.01, "cpu")
@@ -320,6 +321,9 @@ class Side:
 
     def turn(self, number):
         return a_round(1.0 / self.replicas, examples=4)
+
+    def evaluate(self):
+        pass
 
 
 def stand_in(monkeypatch, side) -> None:

@@ -1,0 +1,126 @@
+"""What layers are made of, where the plain way would be slow or not the same in each run: gradients by hand."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+
+@jax.custom_vjp
+def gelu(x: Array) -> Array:
+    """x times the normal distribution function of x (Hendrycks and Gimpel 2016), in float32.
+
+    Backward computes it again from x: dearer to keep than to make.
+    """
+    return (x * _below(x.astype(jnp.float32))).astype(x.dtype)
+
+
+def _below(x: Array) -> Array:
+    """The probability that a standard normal variable is below x."""
+    return 0.5 + 0.5 * lax.erf(x * math.sqrt(0.5))
+
+
+def _ungelu(x, g):
+    wide = x.astype(jnp.float32)
+    density = jnp.exp(-0.5 * wide * wide) / math.sqrt(2 * math.pi)
+    return ((g * (_below(wide) + wide * density)).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _ungelu)
+
+
+def lookup(table: Float[Array, "rows ..."], index: Int[Array, "..."]) -> Float[Array, "..."]:
+    """`table[index]` of a small table, by an exact one-hot matmul: its gradient needs no scatter-add, slow on GPUs."""
+    onehot = jax.nn.one_hot(index, table.shape[0], dtype=table.dtype)
+    return jnp.tensordot(onehot, table, 1, precision=lax.Precision.HIGHEST)
+
+
+@jax.custom_vjp
+def read(table: Float[Array, "V D"], index: Int[Array, "rows T"]) -> Float[Array, "rows T D"]:
+    """`table[index]` of a large table. Its gradient is the same in each run, also where scatter-add is not."""
+    return table[index]
+
+
+def _read(table, index):
+    return table[index], (index, table.shape[0])
+
+
+def _unread(saved, g):
+    index, rows = saved
+    index, g = index.reshape(-1), g.reshape(-1, g.shape[-1])
+    return lax.platform_dependent(index, g, cpu=partial(scattered, rows), default=partial(summed, rows)), None
+
+
+def scattered(rows: int, index: Int[Array, " N"], g: Float[Array, "N D"]) -> Float[Array, "V D"]:
+    """The gradient of a table of so many rows, entry by entry: what a CPU does best."""
+    return jnp.zeros((rows, g.shape[1]), g.dtype).at[index].add(g)
+
+
+def summed(rows: int, index: Int[Array, " N"], g: Float[Array, "N D"]) -> Float[Array, "V D"]:
+    """The same for accelerators, where entries that meet are added in any order, one waiting for the other.
+
+    A matmul sums up the entries of each token first; then each row is written once.
+    """
+    equal = index[:, None] == index[None, :]
+    count = jnp.arange(len(index))
+    first = jnp.argmax(equal, axis=1) == count
+    sums = jnp.matmul(equal.astype(g.dtype), g, precision=lax.Precision.HIGHEST)
+    own = jnp.where(first, index, rows + count)  # beyond the table: dropped
+    return jnp.zeros((rows, g.shape[1]), g.dtype).at[own].set(sums, mode="drop", unique_indices=True)
+
+
+read.defvjp(_read, _unread)
+
+
+def attend(
+    q: Float[Array, "rows Q D"],
+    k: Float[Array, "rows T D"],
+    v: Float[Array, "rows T D"],
+    mask: Bool[Array, "rows Q T"],
+    heads: int,
+    drop: Callable[[Array], Array],
+) -> Float[Array, "rows Q D"]:
+    """Attention from each of Q tokens to those that its mask allows; each needs one. `drop` acts on the weights."""
+    q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
+    factor = drop(jnp.ones((q.shape[0], heads, q.shape[1], k.shape[1]), jnp.float32))
+    mixed = mix(q / math.sqrt(q.shape[-1]), k, v, mask, factor)
+    return mixed.reshape(*mixed.shape[:2], -1)
+
+
+@jax.custom_vjp
+def mix(
+    q: Float[Array, "rows Q H d"],
+    k: Float[Array, "rows T H d"],
+    v: Float[Array, "rows T H d"],
+    mask: Bool[Array, "rows Q T"],
+    factor: Float[Array, "rows H Q T"],
+) -> Float[Array, "rows Q H d"]:
+    """softmax(q k) * factor, times v, in each head.
+
+    In the gradient of the softmax, the sum over keys of weights times their gradients is taken as that of the outcome
+    times its gradient, over d instead of T (Dao et al. 2022, "FlashAttention", appendix B.4): a pass less over Q x T.
+    """
+    return _mix(q, k, v, mask, factor)[0]
+
+
+def _mix(q, k, v, mask, factor):
+    scores = jnp.einsum("rqhd,rkhd->rhqk", q, k).astype(jnp.float32)
+    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min))
+    mixed = jnp.einsum("rhqk,rkhd->rqhd", (weights * factor).astype(v.dtype), v)
+    return mixed, (q, k, v, factor, weights, mixed)
+
+
+def _unmix(saved, g):
+    q, k, v, factor, weights, mixed = saved
+    total = jnp.sum((g * mixed).astype(jnp.float32), axis=-1).transpose(0, 2, 1)[..., None]
+    dv = jnp.einsum("rhqk,rqhd->rkhd", (weights * factor).astype(v.dtype), g)
+    dscores = weights * (jnp.einsum("rqhd,rkhd->rhqk", g, v).astype(jnp.float32) * factor - total)
+    dscores = dscores.astype(q.dtype)
+    return jnp.einsum("rhqk,rkhd->rqhd", dscores, k), jnp.einsum("rhqk,rqhd->rkhd", dscores, q), dv, None, None
+
+
+mix.defvjp(_mix, _unmix)
