@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import pytest
 import toys
 import yaml
-from conftest import CACHE
 
 from jaxft import cli, models, store, tasks
 from jaxft.config import TaskConfig
@@ -569,7 +568,6 @@ def test_a_signal_stops_a_study_that_then_goes_on(here, capsys):
     """Ctrl-C, then the command that the message names, then SIGTERM, then to the end; nothing is run twice."""
     put(here / "s.yaml", yaml.safe_dump(merged({"train": {"epochs": 20}, "seeds": {"order": "1..12"}})))
     env = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(CACHE),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
