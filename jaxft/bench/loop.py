@@ -50,7 +50,7 @@ class Loop:
 
     def __init__(self, job: Job, setting: Setting):
         """Loads the checkpoint, with dropout as the study has it and a new head if it has none."""
-        import torch
+        import torch  # pyright: ignore[reportMissingImports] (an extra)
         import transformers
 
         transformers.logging.set_verbosity_error()  # the head is new, as it should be

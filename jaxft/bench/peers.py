@@ -82,7 +82,7 @@ def device(devices: Sequence) -> str:
         Absent: torch is not installed, or has no such device, or would use one of several.
     """
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports] (an extra)
     except ImportError:
         raise Absent("torch is not installed: pip install 'jaxft[bench]'") from None
     platform = devices[0].platform
