@@ -1,7 +1,6 @@
 """The command line. It loads jax only once the study has been read and checked."""
 
 import os
-import platform
 import shlex
 import signal
 import sys
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from zlib import crc32
 
-from jaxft import __version__, config, trials
+from jaxft import __version__, config, machine, trials
 from jaxft.check import explain
 from jaxft.errors import BadInput, Note
 from jaxft.spec import nearest
@@ -77,8 +76,8 @@ def devices(study: Study) -> None:
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if chosen or jax.config.values["jax_num_cpu_devices"] > 0:
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", cores if study.pool.devices == "auto" else study.pool.devices)
+    count = machine.cores() if study.pool.devices == "auto" else study.pool.devices
+    jax.config.update("jax_num_cpu_devices", count)
 
 
 def keep_programs() -> None:
@@ -90,12 +89,8 @@ def keep_programs() -> None:
 
     if jax.config.values["jax_compilation_cache_dir"] is None:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        try:
-            with open("/proc/cpuinfo") as lines:
-                processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-        except OSError:
-            processor = platform.processor()
-        jax.config.update("jax_compilation_cache_dir", str(root / "jaxft" / f"xla-{crc32(processor.encode()):08x}"))
+        kind = crc32(machine.processor("flags", "Features").encode())  # as Intel and AMD, and as Arm call them
+        jax.config.update("jax_compilation_cache_dir", str(root / "jaxft" / f"xla-{kind:08x}"))
 
 
 def _say(what: object) -> None:

@@ -86,10 +86,19 @@ class Pool:
         self.memory = Memory.of(programs, given, slots, self.devices)
         if self.memory.total > self.memory.limit:
             raise DoesNotFit(self.memory)
-        empty = jax.jit(lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), many), out_shardings=self._spread)
-        self.state: Replica = empty()
-        self.shared: Shared = jax.device_put(shared, self._everywhere)
+        zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), many)  # noqa: E731
+        self._empty = jax.jit(zeros, out_shardings=self._spread)
+        self.wake(shared)
         self.compile_seconds = time.monotonic() - began
+
+    def wake(self, shared: Shared) -> None:
+        """Puts what all replicas read on the devices, and makes all slots empty."""
+        self.state: Replica = self._empty()
+        self.shared: Shared = jax.device_put(shared, self._everywhere)
+
+    def rest(self) -> None:
+        """Gives back the devices' memory, with what is in the slots, until `wake`; the programs stay."""
+        del self.state, self.shared
 
     def fill(self, entries: dict[int, Entry]) -> None:
         """Starts a new replica in each of the given slots; the others keep every bit."""

@@ -127,15 +127,22 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         found = checkpoint(name)
         return tasks.load(TaskConfig(**json.loads(config)), found.tokenizer, models.positions(found))
 
+    @cache
+    def cut(name: str, config: str, dtype: str):
+        """For such a task: the rows that it keeps, how to make the whole model, and the model of those rows."""
+        task = loaded(name, config)
+        kept = compact.kept(checkpoint(name).config, [task.train, *task.evals.values()])
+        whole = partial(models.build, checkpoint(name), len(task.labels) or 1, dtype)
+        return kept, whole, *whole(kept=kept)
+
     groups = []
     for similar in alike(trials):
         fixed = similar[0].fixed
         config = {k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")} | {"n_train": None}
-        task = loaded(fixed["model"], json.dumps(config))
+        named = fixed["model"], json.dumps(config)
+        task = loaded(*named)
         dtype = "bfloat16" if fixed["train.precision"] == "bfloat16" else "float32"
-        whole = partial(models.build, checkpoint(fixed["model"]), len(task.labels) or 1, dtype)
-        kept = compact.kept(checkpoint(fixed["model"]).config, [task.train, *task.evals.values()])
-        model, pretrained = whole(kept=kept)
+        kept, whole, model, pretrained = cut(*named, dtype)
         method = methods.load(fixed["method"])
         layout = batch.layout(task.train, task.evals.values(), fixed["train.batch_size"])
         shared = Shared(

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import toys
 import yaml
-from jax.extend.core import jaxprs_in_params
 
 from jaxft import cli, cost, forecast, models, replica, scale
 from jaxft.data import batch
@@ -39,16 +38,8 @@ def step(config, tokens, squares, dtype="bfloat16", examples=16):
 
 
 def dots(jaxpr) -> float:
-    """FLOPs of all matmuls in a jaxpr, those of a scan as often as it runs."""
-    found = 0.0
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "dot_general":
-            (contracted, _), _ = eqn.params["dimension_numbers"]
-            inner = math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
-            found += 2 * inner * eqn.outvars[0].aval.size
-        for inside in jaxprs_in_params(eqn.params):
-            found += eqn.params.get("length", 1) * dots(inside)
-    return found
+    """FLOPs of all matmuls in a jaxpr."""
+    return sum(flops for _, flops in toys.matmuls(jaxpr))
 
 
 def test_flops_are_those_of_the_matmuls_of_a_step():
@@ -215,16 +206,7 @@ def test_the_ceilings_of_this_machine_are_of_the_right_size():
 @pytest.fixture
 def study(tmp_path):
     """The path of a small study: the program of the one in test_train.py, so that it is compiled once."""
-    settings = {
-        "name": "toy",
-        "model": str(toys.checkpoint(tmp_path / "encoder")),
-        "task": {"name": "text", "path": str(toys.sentences(tmp_path / "data")), "max_length": 16},
-        "train": {"lr": 3e-3, "batch_size": 4, "epochs": 2, "dropout": 0.1},
-        "seeds": {"init": "1..2", "order": "1..3"},
-        "eval": {"per_epoch": 2, "batch_size": 8},
-        "pool": {"slots": 2, "devices": 2},
-        "out": str(tmp_path / "run"),
-    }
+    settings = toys.settings(tmp_path) | {"out": str(tmp_path / "run")}
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(settings))
     return tmp_path / "toy.yaml"
 

@@ -12,7 +12,7 @@ FILES = sorted((ROOT / "jaxft").rglob("*.py"))
 
 FLOORS = [
     {"errors"},
-    {"tree", "spec", "study", "yaml12"},
+    {"machine", "tree", "spec", "study", "yaml12"},
     {"check"},
     {"trials"},
     {"config", "types", "keys"},

@@ -279,7 +279,7 @@ def test_in_bfloat16_the_logits_alone_are_exact(tiny, kind):
     _, params = tiny
     low = models.assemble(CONFIGS[kind] | {"initializer_range": 0.5}, 3, "bfloat16")
     batch = _rows([A], [B])
-    dots = [set(pair) for pair in toys.matmuls(jax.make_jaxpr(low.apply)(params, batch).jaxpr)]
+    dots = [set(formats) for formats, _ in toys.matmuls(jax.make_jaxpr(low.apply)(params, batch).jaxpr)]
     # Types and positions by one-hot; per layer q, k, v, scores, mixing and three maps; the pooler; the head. The last
     # layer picks keys, values and what stands at first tokens by one-hot.
     exact, lower = [{"float32"}], [{"bfloat16"}]

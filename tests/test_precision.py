@@ -95,7 +95,8 @@ def test_the_matmuls_of_the_layers_are_in_bfloat16_and_the_head_is_not():
 
     def kinds(dtype):
         model, _ = models.build(checkpoint, 2, dtype)
-        return toys.matmuls(jax.make_jaxpr(lambda p: model.apply(p, batch).logits)(params).jaxpr)
+        jaxpr = jax.make_jaxpr(lambda p: model.apply(p, batch).logits)(params).jaxpr
+        return [formats for formats, _ in toys.matmuls(jaxpr)]
 
     layers = checkpoint.config["num_hidden_layers"]
     # Types and positions by one-hot; per layer q, k, v, scores, mixing, and three maps; pooler; head. The last layer

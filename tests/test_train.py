@@ -44,16 +44,7 @@ class Quiet:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A study of 2 x 3 trials on files of our own, as YAML would give it."""
-    folder = tmp_path_factory.mktemp("study")
-    return {
-        "name": "toy",
-        "model": str(toys.checkpoint(folder / "encoder")),
-        "task": {"name": "text", "path": str(toys.sentences(folder / "data")), "max_length": 16},
-        "train": {"lr": 3e-3, "batch_size": 4, "epochs": 2, "dropout": 0.1},
-        "seeds": {"init": "1..2", "order": "1..3"},
-        "eval": {"per_epoch": 2, "batch_size": 8},
-        "pool": {"slots": 2, "devices": 2},
-    }
+    return toys.settings(tmp_path_factory.mktemp("study"))
 
 
 def study(base, folder, **changes):

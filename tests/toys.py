@@ -1,5 +1,6 @@
 """Small things that tests train: a model without an encoder, data drawn at random, entries."""
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -22,15 +23,31 @@ from jaxft.trials import Length, Seeds
 from jaxft.types import Method, Model, Out, Split, same
 
 
-def matmuls(jaxpr) -> list[tuple[str, str]]:
-    """The number formats of all matmuls of a jaxpr, in order."""
+def matmuls(jaxpr, times: int = 1) -> list[tuple[tuple[str, str], int]]:
+    """The number formats and the FLOPs of all matmuls of a jaxpr, in order; those of a scan as often as it runs."""
     found = []
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "dot_general":
-            found.append(tuple(str(x.aval.dtype) for x in eqn.invars))
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            inner = math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+            formats = tuple(str(x.aval.dtype) for x in eqn.invars)
+            found.append((formats, times * 2 * inner * eqn.outvars[0].aval.size))
         for inside in jaxprs_in_params(eqn.params):
-            found += matmuls(inside)
+            found += matmuls(inside, times * eqn.params.get("length", 1))
     return found
+
+
+def settings(folder: Path) -> dict:
+    """A study of 2 x 3 trials on files of our own, as YAML would give it."""
+    return {
+        "name": "toy",
+        "model": str(checkpoint(folder / "encoder")),
+        "task": {"name": "text", "path": str(sentences(folder / "data")), "max_length": 16},
+        "train": {"lr": 3e-3, "batch_size": 4, "epochs": 2, "dropout": 0.1},
+        "seeds": {"init": "1..2", "order": "1..3"},
+        "eval": {"per_epoch": 2, "batch_size": 8},
+        "pool": {"slots": 2, "devices": 2},
+    }
 
 
 HP = {

@@ -2,12 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxft import train
@@ -16,7 +15,7 @@ from jaxft.bench.rounds import Round
 from jaxft.data import batch, order
 from jaxft.errors import BadInput
 from jaxft.models import compact
-from jaxft.pool import DoesNotFit
+from jaxft.pool import DoesNotFit, Pool
 from jaxft.train import Group
 from jaxft.trials import Trial
 from jaxft.types import Split
@@ -54,28 +53,27 @@ class Ours:
         self.shapes = {name: leaf.shape[1:] for name, leaf in self.pool.state.params.items()}
         self.rounds: list[Round] = []
         self._seconds, self._shared = seconds, brisk.shared
-        self._empty, self._where = _zeros(self.pool.state), jax.tree.map(lambda x: x.sharding, self.pool.shared)
         self._lengths = np.diff(np.asarray(group.task.train.offsets))
         self._wake(0)
-        self._timed(1)
+        timed(self.pool, 1)
         self.settings |= {"peak_bytes": peak} if (peak := _peak(self.pool.devices)) else {}
-        self._least = median(self._timed(0) for _ in range(3))
-        step = self._timed(1) - self._least
-        self._rest()
+        self._least = median(timed(self.pool, 0) for _ in range(3))
+        step = timed(self.pool, 1) - self._least
+        self.pool.rest()
         self._adapt(step)
 
     def turn(self, number: int) -> Round:
         """A block of steps, all slots filled, less a block without any, which was timed at the start."""
         self._wake(number)
-        self._timed(1)  # memory is new
+        timed(self.pool, 1)  # memory is new
         idle = rounds.quiet()
         for _ in range(ATTEMPTS):
-            seconds = self._timed(self.steps) - self._least
+            seconds = timed(self.pool, self.steps) - self._least
             if seconds > 0:
                 break
         else:
             raise BadInput(f"bench: a block of {self.steps} steps took less than one without any: a busy machine")
-        self._rest()
+        self.pool.rest()
         chosen = np.stack([batches(self.group, trial, 1 + self.steps)[1:] for trial in self._trials(number)])
         done = Round(self.steps, seconds, None, **rounds.counted(self._lengths, chosen), idle=idle)
         self._adapt(done.step)
@@ -83,23 +81,18 @@ class Ours:
 
     def evaluate(self) -> None:
         """Times an evaluation of all replicas on all evaluation sets, which its rounds lack."""
-        count, slots = self.settings["devices"], self.settings["slots_per_device"]
-        pool = train.pooled(self.group, slots, self.pool.devices[:count])
-        pool.fill({slot: train.entry(trial, self.group) for slot, trial in enumerate(self._trials(0))})
+        pool = train.pooled(self.group, self.pool.slots_per_device, self.pool.devices)
+        self._fill(pool, 0)
         pool.run(1)
-        spent = []
-        for _ in range(3):
-            began = time.perf_counter()
-            pool.run(0)
-            spent.append(time.perf_counter() - began)
-        self.rounds = [done._replace(evaluation=median(spent)) for done in self.rounds]
+        evaluation = median(timed(pool, 0) for _ in range(3))
+        self.rounds = [done._replace(evaluation=evaluation) for done in self.rounds]
 
     def profile(self, folder: str) -> None:
         """Writes a profile of one block, as `jax.profiler` has it."""
         self._wake(0)
         with jax.profiler.trace(folder):
             self.pool.run(self.steps)
-        self._rest()
+        self.pool.rest()
 
     def _trials(self, number: int) -> list[Trial]:
         return [trial_of(self.group, number, slot) for slot in range(self.replicas)]
@@ -109,20 +102,21 @@ class Ours:
         most = min(self.group.recipe.every, *(long.total for long in self.group.lengths.values()))
         self.steps = rounds.steps(max(self._seconds, 10 * self._least), step, most - 1)
 
-    def _timed(self, steps: int) -> float:
-        began = time.perf_counter()
-        self.pool.run(steps)  # which fetches its report
-        return time.perf_counter() - began
-
     def _wake(self, number: int) -> None:
         """Fills all slots with the trials of a round."""
-        self.pool.shared = jax.device_put(self._shared, self._where)
-        self.pool.state = self._empty()
-        self.pool.fill({slot: train.entry(trial, self.group) for slot, trial in enumerate(self._trials(number))})
+        self.pool.wake(self._shared)
+        self._fill(self.pool, number)
         jax.block_until_ready(self.pool.state)
 
-    def _rest(self) -> None:
-        del self.pool.state, self.pool.shared
+    def _fill(self, pool: Pool, number: int) -> None:
+        pool.fill({slot: train.entry(trial, self.group) for slot, trial in enumerate(self._trials(number))})
+
+
+def timed(pool: Pool, steps: int) -> float:
+    """Seconds of a block of so many steps."""
+    began = time.perf_counter()
+    pool.run(steps)  # which fetches its report
+    return time.perf_counter() - began
 
 
 def brief(group: Group) -> Group:
@@ -172,10 +166,3 @@ def batches(group: Group, trial: Trial, steps: int) -> np.ndarray:
 def _peak(devices: Sequence) -> int:
     """What this process has had of a device's memory at most, if the device can tell."""
     return max((device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in devices)
-
-
-def _zeros(like: Any) -> Callable[[], Any]:
-    """Makes zeros in place of arrays that may be gone by then."""
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-    sharding = jax.tree.map(lambda x: x.sharding, shapes)
-    return jax.jit(lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), out_shardings=sharding)

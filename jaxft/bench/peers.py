@@ -9,8 +9,8 @@ import numpy as np
 from jaxft.bench import rounds
 from jaxft.bench.loop import Job, Loop, Setting
 from jaxft.bench.ours import batches, trial_of
-from jaxft.bench.record import cores
 from jaxft.bench.rounds import Round
+from jaxft.machine import cores
 from jaxft.types import Split
 
 TORCH = ("padded", "longest", "compiled")

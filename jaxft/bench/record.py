@@ -11,6 +11,7 @@ from typing import Any
 from jaxft import __version__
 from jaxft.cost import CHIPS
 from jaxft.errors import BadInput
+from jaxft.machine import cores, processor
 
 
 def check(path: Path) -> None:
@@ -43,7 +44,13 @@ def about(devices: list) -> dict[str, Any]:
     `chip` is the name that `cost.py` has for the kind of accelerator, else the kind itself.
     """
     kind = devices[0].device_kind
-    machine = {"platform": devices[0].platform, "devices": len(devices), "kind": kind, "cpu": _cpu(), "cores": cores()}
+    machine = {
+        "platform": devices[0].platform,
+        "devices": len(devices),
+        "kind": kind,
+        "cpu": processor("model name"),
+        "cores": cores(),
+    }
     versions = {"jaxft": __version__, "python": platform.python_version()}
     versions |= {name: _version(name) for name in ("jax", "jaxlib", "torch", "transformers")}
     return {
@@ -54,21 +61,8 @@ def about(devices: list) -> dict[str, Any]:
     }
 
 
-def cores() -> int:
-    """Of this machine, that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -25,7 +25,7 @@ class Layout(NamedTuple):
     width: int
     """Tokens of a row, T."""
     always: bool
-    """Whether they are enough for every batch; else a batch that needs more passes over them one by one."""
+    """Whether they are enough for every batch; else those that one needs beyond them are trained one by one."""
 
 
 class Packed(NamedTuple):
