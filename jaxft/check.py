@@ -56,6 +56,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "stop.majority": _NOT_NEGATIVE,
     "pool.slots": _COUNT,
     "pool.devices": _COUNT,
+    "pool.checkpoint_minutes": _NOT_NEGATIVE,
 }
 
 

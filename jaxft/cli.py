@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from zlib import crc32
 
-from jaxft import __version__, config, machine, trials
+from jaxft import __version__, config, machine, options, trials
 from jaxft.check import explain
 from jaxft.errors import BadInput, Note
 from jaxft.spec import nearest
@@ -24,7 +24,7 @@ COMMANDS = {
     "Nothing is trained.",
 }
 
-ABOUT = f"""usage: jaxft run STUDY.yaml [--key.sub value ...]
+ABOUT = f"""usage: jaxft run STUDY.yaml [option ...] [--key.sub value ...]
        jaxft plan STUDY.yaml [--key.sub value ...]
        jaxft bench [STUDY.yaml] [option ...] [--key.sub value ...]
        jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
@@ -66,17 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
 
 
-def devices(study: Study) -> None:
+def devices(study: Study, processes: int = 1) -> None:
     """Gives a CPU as many virtual devices as the study asks for, or one per core; no other platform cares.
 
     Must be called before jax looks for devices. A number set by XLA_FLAGS or JAX_NUM_CPU_DEVICES stays.
+
+    Args:
+        study: says how many.
+        processes: among which its devices are divided.
     """
     import jax
 
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if chosen or jax.config.values["jax_num_cpu_devices"] > 0:
         return
-    count = machine.cores() if study.pool.devices == "auto" else study.pool.devices
+    count = machine.cores() if study.pool.devices == "auto" else max(1, study.pool.devices // processes)
     jax.config.update("jax_num_cpu_devices", count)
 
 
@@ -126,7 +130,7 @@ def _command(words: list[str]) -> int:
             if {"-h", "--help"} & set(rest):
                 print(_help(command), end="")
                 return DONE
-            return _work(command, rest)
+            return _run(rest) if command == "run" else _plan(rest)
         case ["bench", *rest]:
             return _bench(rest)
         case ["export", *rest]:
@@ -138,27 +142,57 @@ def _command(words: list[str]) -> int:
     raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], known)}")
 
 
-def _work(command: str, words: list[str]) -> int:
-    if not words or words[0].startswith("-"):
-        raise BadInput(f"{command}: expected a study, such as jaxft {command} STUDY.yaml")
+def _plan(words: list[str]) -> int:
     try:
         with _terminable():
-            study = config.load(words[0], words[1:])
-            trials.expand(study)  # what is wrong with seeds, sweep or method shows before jax takes its time to load
-            devices(study)
-            keep_programs()
-            if command == "plan":
-                from jaxft.forecast import describe, plan
+            study = _study("plan", words)
+            from jaxft.forecast import describe, plan
 
-                print(describe(study, plan(study)))
-            else:
-                from jaxft.train import run
-
-                run(study)
+            print(describe(study, plan(study)))
             return DONE
     except KeyboardInterrupt:
-        print(f"\njaxft: stopped; go on with: {shlex.join(['jaxft', command, *words])}", file=sys.stderr)
-        return STOPPED
+        return _stopped("plan", words)
+
+
+def _run(words: list[str]) -> int:
+    rest, how = options.read(words)
+    try:
+        with _terminable():
+            study = _study("run", rest, processes=how.place[1] or 1 if how.place else 1)
+            from jaxft import processes, train
+
+            if how.place is None:
+                train.run(study, shard=how.shard, fresh=how.fresh)
+                return DONE
+            processes.join(processes.Place(*how.place))
+            try:
+                train.run(study, fresh=how.fresh)
+                return DONE
+            # The others may be gone, or wait for this one in vain: leave them alone.
+            except processes.Lost as error:
+                _say(f"another process is gone ({error})")
+                processes.leave(_stopped("run", words))
+            except BadInput as error:
+                _say(error)
+                processes.leave(BAD_INPUT)
+    except KeyboardInterrupt:
+        return _stopped("run", words)
+
+
+def _study(command: str, words: list[str], processes: int = 1) -> Study:
+    """The study, checked, and jax made ready for it."""
+    if not words or words[0].startswith("-"):
+        raise BadInput(f"{command}: expected a study, such as jaxft {command} STUDY.yaml")
+    study = config.load(words[0], words[1:])
+    trials.expand(study)  # what is wrong with seeds, sweep or method shows before jax takes its time to load
+    devices(study, processes)
+    keep_programs()
+    return study
+
+
+def _stopped(command: str, words: list[str]) -> int:
+    print(f"\njaxft: stopped; go on with: {shlex.join(['jaxft', command, *words])}", file=sys.stderr)
+    return STOPPED
 
 
 def _bench(words: list[str]) -> int:
@@ -178,11 +212,11 @@ def _bench(words: list[str]) -> int:
 
 
 def _export(words: list[str]) -> int:
-    folders, options = _sorted_out("export", words, ("json", "where"))
-    if not folders or len(options["json"]) != 1:
+    folders, given = options.sorted_out("export", words, ("json", "where"))
+    if not folders or len(given["json"]) != 1:
         raise BadInput("export: expected run folders and one file, such as jaxft export runs/mrpc --json mrpc.json")
     where: dict[str, str] = {}
-    for text in options["where"]:
+    for text in given["where"]:
         column, equals, value = text.partition("=")
         if not column or not equals or column in where:
             found = f"{column} twice" if column in where else repr(text)
@@ -190,7 +224,7 @@ def _export(words: list[str]) -> int:
         where[column] = value
     from jaxft import release, store
 
-    (path,) = options["json"]
+    (path,) = given["json"]
     try:
         count = release.write([store.load(folder) for folder in folders], path, where)
     except KeyboardInterrupt:
@@ -198,23 +232,6 @@ def _export(words: list[str]) -> int:
         return STOPPED
     print(f"{path}: {count} trials")
     return DONE
-
-
-def _sorted_out(command: str, words: list[str], known: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """The words that belong to no option, and the values of each option: `--name value` or `--name=value`."""
-    others, options, rest = [], {name: [] for name in known}, list(words)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("-"):
-            others.append(word)
-        elif name not in options:
-            raise BadInput(f"{command}: unknown option {word!r}; {nearest(f'--{name}', [f'--{k}' for k in known])}")
-        elif not equals and (not rest or rest[0].startswith("--")):
-            raise BadInput(f"{command}: --{name}: a value is missing")
-        else:
-            options[name].append(value if equals else rest.pop(0))
-    return others, options
 
 
 @contextmanager
@@ -232,11 +249,12 @@ def _terminable() -> Iterator[None]:
 
 
 def _help(command: str) -> str:
+    own = options.RUN + "\n" if command == "run" else ""
     return f"""usage: jaxft {command} STUDY.yaml [--key.sub value ...]
 
 {COMMANDS[command]}
 
-STUDY.yaml holds any of these keys, nested (train: {{lr: 3e-5}}). The same keys on the command line win over
+{own}STUDY.yaml holds any of these keys, nested (train: {{lr: 3e-5}}). The same keys on the command line win over
 those in the file. Relative paths, in the file too, are relative to the current directory. `base: other.yaml`
 begins with the keys of another study, whose file is relative to this one's.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxft import ceilings, cost, replica, train
 from jaxft.cost import Bound, Chip, Cost
+from jaxft.groups import Group, entry, pooled, prepare
 from jaxft.pool import Memory, Pool, size
 from jaxft.progress import duration
 from jaxft.scale import COUNTS, Prediction, predict
@@ -87,12 +88,12 @@ def plan(study: Study) -> list[GroupPlan]:
         flops, bandwidth = reached(devices, precision)
         return Chip("this machine", {precision: flops}, bandwidth)
 
-    groups = train.prepare(study, trials)
+    groups = prepare(study, trials)
     return [_forecast(study, group, before, done, here(group.precision)) for group in groups]
 
 
-def _forecast(study: Study, group: train.Group, before: dict, done: set[str], here: Chip) -> GroupPlan:
-    pool = train.pooled(group, train.slots(study, group, before), train.devices(study))
+def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Chip) -> GroupPlan:
+    pool = pooled(group, train.slots(study, group, before), train.devices(study))
     totals = [length.total for length in group.lengths.values()]
     missing = [length.total for trial, length in group.lengths.items() if trial not in done]
     step, evaluation = _timed(pool)
@@ -129,9 +130,9 @@ def reached(devices: Sequence, precision: str) -> tuple[float, float]:
     return flops, ceilings.copy(devices, size=max(2**24, 2**29 // len(devices)))
 
 
-def work(group: train.Group) -> Work:
+def work(group: Group) -> Work:
     """What the trials of a group need, from the shapes of what they train and the lengths of their examples."""
-    like = train.entry(group.trials[0], group)
+    like = entry(group.trials[0], group)
     one = jax.eval_shape(lambda shared, entry: replica.init(group.recipe, shared, entry), group.shared, like)
     w0 = jax.eval_shape(group.recipe.model.init, jax.random.key(0))
     shapes = {name: leaf.shape for name, leaf in one.params.items()}
@@ -154,7 +155,7 @@ def _sums(*splits: Split) -> dict[str, float]:
     return {"tokens": lengths.sum(), "squares": np.square(lengths).sum(), "examples": len(lengths)}
 
 
-def _elsewhere(chip: Chip, group: train.Group, needed: Work) -> Prediction:
+def _elsewhere(chip: Chip, group: Group, needed: Work) -> Prediction:
     trials, (_, trial, tokens, width, memory) = len(group.trials), needed
     return predict(chip, group.precision, trial, trials=trials, tokens=tokens, width=width, memory=memory)
 

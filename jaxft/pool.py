@@ -6,7 +6,7 @@ time: a program that runs has been compiled once, and cannot compile again.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxft import replica
+from jaxft import processes, replica
 from jaxft.errors import BadInput
 from jaxft.replica import Entry, Recipe, Replica, Report, Shared
 
@@ -28,6 +28,9 @@ class Pool:
 
     Slot s is place s % slots of device s // slots. What the programs get per device, such as the trial that enters one
     of its places, has a leading axis of devices.
+
+    Where several processes share the devices, all of them make the same pool and call the same methods in the same
+    order; what they get back is of their own slots, those in `own`.
     """
 
     def __init__(self, recipe: Recipe, shared: Shared, like: Entry, *, devices: Sequence, slots: int, precision: str):
@@ -48,6 +51,7 @@ class Pool:
         began = time.monotonic()
         self.recipe, self.devices, self.slots_per_device = recipe, list(devices), slots
         self.slots = slots * len(self.devices)
+        self.own = [slot for slot in range(self.slots) if self._device(slot).process_index == processes.index()]
         mesh = Mesh(np.array(self.devices), ("slots",))
         self._spread, self._everywhere = NamedSharding(mesh, P("slots")), NamedSharding(mesh, P())
 
@@ -73,9 +77,10 @@ class Pool:
         with jax.default_matmul_precision("highest" if precision == "bfloat16" else precision):
             given = _shapes(shared, self._everywhere)
             number = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
-            one = jax.eval_shape(lambda e, s: replica.init(recipe, s, e), like, shared)
-            many = _shapes(one, self._spread, self.slots)
-            ones = _shapes(one, self._spread, len(self.devices))
+            self.one: Replica = jax.eval_shape(lambda e, s: replica.init(recipe, s, e), like, shared)
+            self._like = jax.tree.map(np.asarray, like)
+            many = _shapes(self.one, self._spread, self.slots)
+            ones = _shapes(self.one, self._spread, len(self.devices))
             entries = _shapes(like, self._spread, len(self.devices))
             enters = jax.ShapeDtypeStruct((len(self.devices),), bool, sharding=self._spread)
             self.block = compiled(block, many, given, number, donate=0)
@@ -94,7 +99,7 @@ class Pool:
     def wake(self, shared: Shared) -> None:
         """Puts what all replicas read on the devices, and makes all slots empty."""
         self.state: Replica = self._empty()
-        self.shared: Shared = jax.device_put(shared, self._everywhere)
+        self.shared: Shared = self._same(shared)
 
     def rest(self) -> None:
         """Gives back the devices' memory, with what is in the slots, until `wake`; the programs stay."""
@@ -102,47 +107,69 @@ class Pool:
 
     def fill(self, entries: dict[int, Entry]) -> None:
         """Starts a new replica in each of the given slots; the others keep every bit."""
-        for place, ones, enters in self._by_place(entries):
+        for place, ones, enters in self._by_place(entries, self._like):
             self.state = self._fill(self.state, ones, enters, place, self.shared)
 
-    def put(self, slot: int, parked: Replica) -> None:
-        """Places a replica that `take` gave into a slot, where it continues bit for bit."""
-        for place, ones, enters in self._by_place({slot: parked}):
+    def put(self, parked: Mapping[int, Replica | None]) -> None:
+        """Places replicas that `take` gave into slots, where they continue bit for bit; None in others' slots."""
+        for place, ones, enters in self._by_place(parked, self.one):
             self.state = self._put(self.state, ones, enters, place)
 
     def take(self, slot: int) -> Replica:
-        """A copy of the replica in a slot, in host memory."""
-        device, place = divmod(slot, self.slots_per_device)
-        ones = self._take(self.state, jax.device_put(np.int32(place), self._everywhere))
-        return jax.tree.map(lambda x: np.array(_on(x, self.devices[device]))[0], ones)
+        """A copy of the replica in a slot of this process, in host memory."""
+        return dict(self.taken([slot]))[slot]
+
+    def taken(self, slots: Iterable[int]) -> Iterator[tuple[int, Replica]]:
+        """Likewise of several, one after the other; of those that belong to this process."""
+        wanted = set(slots)
+        for place in sorted({slot % self.slots_per_device for slot in wanted}):
+            ones = self._take(self.state, self._same(np.int32(place)))
+            for slot in self.own:
+                if slot in wanted and slot % self.slots_per_device == place:
+                    device = self._device(slot)
+                    yield slot, jax.tree.map(lambda x, device=device: np.array(_on(x, device))[0], ones)
 
     def run(self, steps: int) -> Report:
-        """One block of `steps` steps for all slots. Returns numpy arrays with a leading axis of slots."""
+        """One block of `steps` steps for all slots. Returns numpy arrays with a leading axis of slots.
+
+        Those of other processes are 0 there.
+        """
         if not 0 <= steps <= self.recipe.every:
             raise ValueError(f"a block has at most {self.recipe.every} steps, not {steps}")
-        count = jax.device_put(np.int32(steps), self._everywhere)
-        self.state, report = self.block(self.state, self.shared, count)
-        return jax.device_get(report)
+        self.state, report = self.block(self.state, self.shared, self._same(np.int32(steps)))
+        return jax.tree.map(_own, report)
 
     def device(self, slot: int) -> str:
         """The device of a slot, and of how many: one device and several may differ in the last bits."""
-        device = self.devices[slot // self.slots_per_device]
+        device = self._device(slot)
         return f"{device.device_kind}:{device.id} of {len(self.devices)}"
 
-    def _by_place(self, new: dict[int, Any]):
+    def _device(self, slot: int) -> Any:
+        return self.devices[slot // self.slots_per_device]
+
+    def _same(self, tree: Any) -> Any:
+        """The same on each device."""
+        return _laid(tree, self._everywhere)
+
+    def _by_place(self, new: Mapping[int, Any], like: Any):
         """What enters which place of the devices, a place at a time: its number, the trees stacked, who gets one."""
+        nothing, shape = jax.tree.flatten(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like))
         for place in sorted({slot % self.slots_per_device for slot in new}):
             here = {
                 slot // self.slots_per_device: x for slot, x in new.items() if slot % self.slots_per_device == place
             }
-            some = next(iter(here.values()))
-            ones = [here.get(device, some) for device in range(len(self.devices))]
-            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *ones)
+            leaves = [jax.tree.leaves(here.get(device)) or nothing for device in range(len(self.devices))]
             enters = np.array([device in here for device in range(len(self.devices))])
-            yield (
-                jax.device_put(np.int32(place), self._everywhere),
-                *jax.device_put((stacked, enters), self._spread),
-            )
+            stacked = shape.unflatten(self._stacked(each) for each in zip(*leaves, strict=True))
+            yield self._same(np.int32(place)), stacked, _laid(enters, self._spread)
+
+    def _stacked(self, leaves: Sequence[Any]) -> jax.Array:
+        """One leaf per device, without a copy of all of them in host memory."""
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            return np.asarray(leaves[index[0].start or 0])[None]
+
+        return jax.make_array_from_callback((len(leaves), *np.shape(leaves[0])), self._spread, part)
 
 
 class Memory(NamedTuple):
@@ -191,12 +218,12 @@ class DoesNotFit(BadInput):
 
 def limit(devices: Sequence) -> int:
     """The bytes that a program may use on each of these devices: 90 % of an accelerator's memory; of a CPU's, an equal
-    share of 90 % of what the machine has free now.
+    share of 90 % of what the machine has free now. The least of all processes, which have to agree.
     """
-    here = next(device for device in devices if device.process_index == jax.process_index())
-    stats = here.memory_stats() or {}
-    whole = stats.get("bytes_limit") or _free_host_memory() // len(devices)
-    return int(0.9 * whole)
+    here = [device for device in devices if device.process_index == processes.index()]
+    stats = here[0].memory_stats() or {}
+    whole = stats.get("bytes_limit") or _free_host_memory() // len(here)
+    return min(processes.told(int(0.9 * whole)))
 
 
 def widest(make: Callable[[int], Pool], devices: Sequence) -> Pool:
@@ -252,6 +279,26 @@ def _placed(many: Replica, one: Replica, enters, place) -> Replica:
 
 def _first(tree):
     return jax.tree.map(lambda x: x[0], tree)
+
+
+def _laid(tree: Any, sharding: NamedSharding) -> Any:
+    """A tree on the devices, from the same in the host memory of each process."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    # device_put would compare what the processes have.
+    return jax.tree.map(
+        lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda index: np.asarray(x)[index]), tree
+    )
+
+
+def _own(array: jax.Array) -> np.ndarray:
+    """What of an array lies on devices of this process; 0 elsewhere."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    whole = np.zeros(array.shape, array.dtype)
+    for shard in array.addressable_shards:
+        whole[shard.index] = shard.data
+    return whole
 
 
 def _on(array: jax.Array, device) -> jax.Array:

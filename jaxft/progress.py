@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from jaxft.grid import clean, grid
 from jaxft.store import Ended, load
+from jaxft.trials import Trial
 
 __all__ = ["Progress", "Tally", "duration", "grid"]
 
@@ -23,12 +24,23 @@ REDRAW, EVENT, QUIET = 1.0, 1.0, 5.0  # seconds between two: on a terminal, afte
 BAR = 20
 
 
+class End(NamedTuple):
+    """A trial that is over, as all processes know of it."""
+
+    trial: Trial
+    reason: str
+    seconds: float
+    metric: str
+    best_score: float
+    best_step: int
+
+
 class News(NamedTuple):
     """What the loop tells after a block."""
 
     running: int
     """How many slots were training."""
-    ended: list[Ended]
+    ended: Sequence[End | Ended]
     examples: int
     seconds: float
     """Since it told of the last block."""
@@ -40,6 +52,8 @@ class News(NamedTuple):
     """Steps that slots did for nothing: their trial was over, or they had none."""
     waiting: bool
     """Whether trials waited for a slot."""
+    rows: Sequence[Ended] = ()
+    """Of what ended, that which this process has to write down."""
 
 
 @dataclass
@@ -59,7 +73,7 @@ class Tally:
     """In blocks, so without compilation."""
     dropped: Counter[str] = field(default_factory=Counter)
     """By reason, of this run."""
-    best: Ended | None = None
+    best: End | Ended | None = None
     spent: float = 0.0
     """Slot-seconds of the trials that are over."""
     busy: float = 0.0
@@ -147,9 +161,9 @@ class Progress:
         self._tally = Tally(0, 0)
 
     @classmethod
-    def choose(cls) -> "Progress":
-        """Live on a terminal, plain lines elsewhere."""
-        return cls(Console(highlight=False, force_jupyter=False), live=sys.stdout.isatty())
+    def choose(cls, *, quiet: bool = False) -> "Progress":
+        """Live on a terminal, plain lines elsewhere; nothing at all if `quiet`."""
+        return cls(Console(highlight=False, force_jupyter=False, quiet=quiet), live=sys.stdout.isatty() and not quiet)
 
     def start(self, total: int, done: int) -> None:
         """A study of so many trials, some of which are over already."""
@@ -173,7 +187,7 @@ class Progress:
         if self._clock() - self._last >= wait:
             self._show()
 
-    def finish(self, folder: Path) -> None:
+    def finish(self, folder: str | Path) -> None:
         """All is over: the closing table, and where to look next."""
         if self._tally.blocks:
             self._show()

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Record:
     test_at_best: float = math.nan
     test_at_final: float = math.nan
     logits: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    earlier: str = ""
+    """At which other widths it was trained before."""
 
     @property
     def left(self) -> int:
@@ -76,6 +79,29 @@ class Record:
             self.best_score, self.best_step, self.test_at_best = self.final_score, step, self.test_at_final
             self.logits |= {(split, "best"): self.logits[split, "final"] for split in logits}
 
+    def saved(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What it has seen so far, for `resumed`: what JSON can say, and arrays by name."""
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        rows = [evaluation._asdict() for evaluation in self.evaluations]
+        arrays = {"/".join(at): values for at, values in self.logits.items()}
+        losses = np.concatenate(self.losses) if self.losses else np.zeros(0, np.float32)
+        seconds = time.monotonic() - self.began
+        return {"numbers": numbers, "seconds": seconds, "evaluations": rows}, arrays | {"losses": losses}
+
+    def resumed(self, told: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Goes on from what `saved` gave.
+
+        Raises:
+            KeyError, TypeError: it is something else.
+        """
+        for name in _NUMBERS:
+            setattr(self, name, told["numbers"][name])
+        self.began = time.monotonic() - told["seconds"]
+        self.evaluations = [Evaluation(**row) for row in told["evaluations"]]
+        self.losses = [arrays["losses"]]
+        pairs = {name: name.split("/") for name in arrays if name != "losses"}
+        self.logits = {(split, at): arrays[name] for name, (split, at) in pairs.items()}
+
     def ended(self, status: str, reason: str, *, slots_per_device: int, device: str, precision: str) -> Ended:
         """All that the rows of this trial need."""
         return Ended(
@@ -99,4 +125,8 @@ class Record:
             device=device,
             precision=precision,
             seconds=time.monotonic() - self.began,
+            earlier=self.earlier,
         )
+
+
+_NUMBERS = ("step", "best_step", "best_score", "final_score", "test_at_best", "test_at_final", "earlier")

@@ -167,10 +167,13 @@ class PoolConfig:
     Args:
         slots: trials per device, or auto for what fits. Part of the numerics: fixed when the study starts.
         devices: how many devices, or auto for all of them; on a CPU, one virtual device per core.
+        checkpoint_minutes: how often trials in flight are set down in the run folder, to go on from there after a
+            kill; 0 for never but when the run is asked to stop. Finished trials do not depend on it.
     """
 
     slots: int | Literal["auto"] = "auto"
     devices: int | Literal["auto"] = "auto"
+    checkpoint_minutes: float = 10.0
 
 
 @dataclass(frozen=True)

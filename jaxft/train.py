@@ -1,282 +1,234 @@
 """The loop: fill the slots, run a block on the devices, look at the scores, settle, write rows, refill."""
 
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
+from warnings import warn
 
 import jax
 import numpy as np
 
-from jaxft import methods, models, optim, replica, tasks
-from jaxft.data import batch
-from jaxft.errors import BadInput
-from jaxft.models import compact
-from jaxft.pool import Pool, widest
-from jaxft.progress import News, Progress
+from jaxft import processes
+from jaxft.checkpoint import Checkpoints, Found
+from jaxft.errors import BadInput, Note
+from jaxft.flight import Flight, resumed
+from jaxft.groups import Group, entry, pooled, prepare
+from jaxft.pool import Pool
+from jaxft.progress import End, News, Progress
 from jaxft.record import Record
-from jaxft.replica import Entry, Recipe, Replica, Shared
+from jaxft.replica import Report
 from jaxft.scheduler import Scheduler
 from jaxft.stop import Status
-from jaxft.store import Store
-from jaxft.study import Study, TaskConfig
-from jaxft.trials import Length, Seeds, Trial, expand, identify, shape
-from jaxft.trials import group as alike
-from jaxft.types import Hyper, Method, Model, Task
+from jaxft.store import Ended, Part, Store
+from jaxft.study import Study
+from jaxft.trials import Trial, expand, share
 
 
-class Group(NamedTuple):
-    """Trials that share one program, and what it is made of."""
-
-    name: str
-    """A hash of the settings that they have in common; the key of what is decided for them in the run folder."""
-    trials: list[Trial]
-    lengths: dict[str, Length]
-    """By trial."""
-    recipe: Recipe
-    shared: Shared
-    task: Task
-    kept: compact.Kept
-    """The rows of the model's tables that the task can touch; its tokens are renumbered in `shared`."""
-    whole: Callable[[], tuple[Model, dict[str, np.ndarray]]]
-    """The model with all rows of its tables, and its pretrained parameters."""
-    precision: str
-    decided: dict[str, object]
-    """What is part of the numerics and stays with the study."""
-
-
-def run(study: Study, *, progress=None) -> Path:
+def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fresh: bool = False) -> str:
     """Trains every trial of the study that its run folder does not hold yet. Returns the folder.
+
+    Processes that have met (`processes.join`) share the work: each calls this with the same arguments.
+
+    Args:
+        study: what to run.
+        progress: told what happens; the console by default.
+        shard: only the i-th of n shares of the trials, (i, n); the others may run elsewhere at the same time.
+        fresh: trials in flight start again instead of going on from their checkpoints.
 
     Raises:
         BadInput: something in the study, its files or its folder cannot be used.
+        Stopped: it was asked to; the same call goes on.
+        Lost: another process is gone.
     """
-    progress = progress or Progress.choose()
+    progress = progress or Progress.choose(quiet=processes.index() > 0)
     trials = expand(study)
+    wanted = share(trials, shard) if shard else trials
     path = folder(study)
     there = devices(study)
-    groups = prepare(study, trials)
+    with processes.in_turn():
+        groups = prepare(study, trials)
     before = Store.decided(path)
     widths = [slots(study, group, before) for group in groups]
-    store = Store.open(path, study, {group.name: group.decided for group in groups}, trials)
-    progress.start(len(trials), len(store.done))
+    part = Part(shard, processes.index(), processes.count())
+    store = processes.in_order(
+        lambda: Store.open(path, study, {group.name: group.decided for group in groups}, trials, part=part)
+    )
+    done = set(processes.told(sorted(store.done))[0])
+    missing = [trial for trial in wanted if trial.id not in done]
+    flight = _flight(study, path, shard, missing, fresh)
+    progress.start(len(wanted), len(wanted) - len(missing))
     for group, width in zip(groups, widths, strict=True):
-        missing = [trial for trial in group.trials if trial.id not in store.done]
-        if missing:
-            _run_group(group, missing, pooled(group, width, there), store, progress)
+        names = {trial.id for trial in group.trials}
+        # Those in flight come first, wherever their seeds stand.
+        here = sorted((t for t in missing if t.id in names), key=lambda trial: trial.id not in flight.waiting)
+        if here:
+            _run_group(group, here, pooled(group, width, there), store, flight, progress)
+    flight.over(all_done=True)
     progress.finish(path)
     return path
 
 
-def _run_group(group: Group, trials: Sequence[Trial], pool: Pool, store: Store, progress) -> None:
+def _run_group(
+    group: Group, trials: Sequence[Trial], pool: Pool, store: Store, flight: Flight, progress: Progress
+) -> None:
     """Of a pool that is gone, with its memory, when the next group's is made."""
-    store.resolve(group.name, {"slots": {group.recipe.every: pool.slots_per_device}})
+    kept = store.resolved.get(group.name, {}).get("slots", {})
+    if group.recipe.every not in kept:
+        store.resolve(group.name, {"slots": {group.recipe.every: pool.slots_per_device}})
     store.examples(group.task)
     progress.compiled(pool.compile_seconds)
-    for news in work(group, trials, pool):
-        store.append(news.ended)
-        progress.block(news)
+    with flight.halt:
+        for news in work(group, trials, pool, flight):
+            store.append(news.rows)
+            progress.block(news)
 
 
-def work(group: Group, trials: Sequence[Trial], pool: Pool) -> Iterator[News]:
-    """Trains these trials in the pool's slots and tells after each block what came of it."""
+def work(group: Group, trials: Sequence[Trial], pool: Pool, flight: Flight | None = None) -> Iterator[News]:
+    """Trains these trials in the pool's slots and tells after each block what came of it.
+
+    Raises:
+        Stopped: the flight was asked to stop; what is in flight is set down.
+    """
+    flight = flight or Flight()
     scheduler = Scheduler(trials, pool.slots)
-    every = group.recipe.every
-    records: dict[int, Record] = {}
+    every, totals = group.recipe.every, {name: length.total for name, length in group.lengths.items()}
+    records: dict[int, Record] = {}  # of the slots of this process
+    at: dict[int, int] = {}  # the next step, of all slots
     told = time.monotonic()
     while scheduler.busy:
         new = scheduler.fill()
-        pool.fill({slot: entry(trial, group) for slot, trial in new.items()})
-        records |= {slot: _record(trial, slot, group) for slot, trial in new.items()}
+        _enter(new, pool, group, flight, records, at)
         # The last block of a queue is as long as its longest trial needs.
-        steps = min(every, max(record.left for record in records.values()))
+        steps = min(every, max(totals[trial.id] - at[slot] for slot, trial in scheduler.running.items()))
         began = time.monotonic()
         report = pool.run(steps)
         devices = time.monotonic() - began
-        status = {slot: Status(report.status[slot]) for slot in records}
+        seen, stop, due = _agreed(pool, report, flight)
+        status = {slot: Status(seen.status[slot]) for slot in scheduler.running}
         for slot, record in records.items():
             record.observe(
-                int(report.step[slot]),
+                int(seen.step[slot]),
                 report.losses[slot, :steps],
                 {name: x[slot] for name, x in report.logits.items()},
                 tried=status[slot].in_step,
             )
-        running, waiting = len(records), bool(scheduler.queue)
-        examples, taken = (sum(int(count[slot]) for slot in records) for count in (report.examples, report.taken))
-        ended = []
-        for slot in scheduler.settle([slot for slot in records if status[slot].over]):
-            where = {"slots_per_device": pool.slots_per_device, "device": pool.device(slot)}
-            ended.append(records.pop(slot).ended(*status[slot].row, precision=group.precision, **where))
+        at = {slot: int(seen.step[slot]) for slot in scheduler.running}
+        running, waiting = len(at), bool(scheduler.queue)
+        examples, taken = (sum(int(count[slot]) for slot in at) for count in (seen.examples, seen.taken))
+        rows, by_id = [], {trial.id: trial for trial in scheduler.running.values()}
+        for slot in scheduler.settle([slot for slot in at if status[slot].over]):
+            del at[slot]
+            if slot in records:
+                where = {"slots_per_device": pool.slots_per_device, "device": pool.device(slot)}
+                rows.append(records.pop(slot).ended(*status[slot].row, precision=group.precision, **where))
+        ended = rows if processes.count() == 1 else _ends(rows, by_id)
         before, told = told, time.monotonic()
-        yield News(running, ended, examples, told - before, devices, taken, pool.slots * steps - taken, waiting)
+        idle = pool.slots * steps - taken
+        yield News(running, ended, examples, told - before, devices, taken, idle, waiting, rows)
+        if due or (stop and scheduler.busy):
+            flight.set_down(pool, records, group.decided, stop=stop)
 
 
-def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
-    """Loads models and tasks, and sorts the trials into groups that share one program.
+def _enter(
+    new: dict[int, Trial], pool: Pool, group: Group, flight: Flight, records: dict[int, Record], at: dict[int, int]
+) -> None:
+    """Starts trials in slots, or lets them go on."""
+    going = flight.take_up(pool, {slot: trial.id for slot, trial in new.items()}, group.decided)
+    pool.fill({slot: entry(trial, group) for slot, trial in new.items() if slot not in going})
+    for slot, trial in new.items():
+        at[slot] = group.lengths[trial.id].begin(group.recipe.every)
+        if slot in pool.own:
+            records[slot] = _record(trial, slot, group)
+            if parked := going.get(slot):
+                resumed(records[slot], parked, pool)
+                at[slot] = records[slot].step
+    if going:
+        for there in processes.told({slot: at[slot] for slot in going if slot in pool.own}):
+            at.update({int(slot): step for slot, step in there.items()})
 
-    Raises:
-        BadInput: a checkpoint or a data set cannot be used, or does not fit the study.
-    """
-    checkpoint = cache(models.open)
 
-    @cache
-    def loaded(name: str, config: str) -> Task:
-        """A task, as the tokenizer of a model reads it; `config` is JSON, for a dataclass with a list has no hash."""
-        found = checkpoint(name)
-        return tasks.load(TaskConfig(**json.loads(config)), found.tokenizer, models.positions(found))
+def _ends(rows: Sequence[Ended], trials: Mapping[str, Trial]) -> list[End]:
+    """What ended in all processes, of these trials, from the rows of each."""
+    mine = [[row.trial.id, *(getattr(row, name) for name in End._fields[1:])] for row in rows]
+    return [End(trials[name], *rest) for ends in processes.told(mine) for name, *rest in ends]
 
-    @cache
-    def cut(name: str, config: str, dtype: str):
-        """For such a task: the rows that it keeps, how to make the whole model, and the model of those rows."""
-        task = loaded(name, config)
-        kept = compact.kept(checkpoint(name).config, [task.train, *task.evals.values()])
-        whole = partial(models.build, checkpoint(name), len(task.labels) or 1, dtype)
-        return kept, whole, *whole(kept=kept)
 
-    groups = []
-    for similar in alike(trials):
-        fixed = similar[0].fixed
-        config = {k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")} | {"n_train": None}
-        named = fixed["model"], json.dumps(config)
-        task = loaded(*named)
-        dtype = "bfloat16" if fixed["train.precision"] == "bfloat16" else "float32"
-        kept, whole, model, pretrained = cut(*named, dtype)
-        method = methods.load(fixed["method"])
-        layout = batch.layout(task.train, task.evals.values(), fixed["train.batch_size"])
-        shared = Shared(
-            pretrained,
-            compact.renumbered(task.train, kept),
-            {
-                name: batch.pack(compact.renumbered(split, kept), fixed["eval.batch_size"], layout.width)
-                for name, split in task.evals.items()
-            },
+class _Seen(NamedTuple):
+    """Of all slots, those of other processes too."""
+
+    step: np.ndarray
+    status: np.ndarray
+    taken: np.ndarray
+    examples: np.ndarray
+
+
+def _agreed(pool: Pool, report: Report, flight: Flight) -> tuple[_Seen, bool, bool]:
+    """What all processes know after a block: where the slots are, whether to stop, and whether to set trials down."""
+    known = np.stack([report.step, report.status, report.taken, report.examples], axis=1)
+    wishes = np.array([*flight.wishes, 0, 0], np.int32)
+    whole = processes.everyone(np.concatenate([known, wishes[None]]).astype(np.int32)).sum(axis=0)
+    stop, due = (bool(x) for x in whole[-1, :2])
+    return _Seen(*whole[:-1].T), stop, due
+
+
+def _flight(study: Study, path: str, shard: tuple[int, int] | None, missing: list[Trial], fresh: bool) -> Flight:
+    """With the trials that go on, as process 0 finds them."""
+    name = "{}of{}-".format(*shard) if shard else ""
+    checkpoints = Checkpoints(path, name, processes.index()) if Checkpoints.possible(path) else None
+    if not checkpoints:
+        warn(
+            f"{path}: no checkpoints are kept here, only on a disk or gs://: trials in flight start again",
+            Note,
+            stacklevel=2,
         )
-        by_every: dict[int, list[Trial]] = {}
-        for trial in similar:
-            by_every.setdefault(interval(trial, task), []).append(trial)
-        for every, members in by_every.items():
-            lengths = {trial.id: length(trial, task, method) for trial in members}
-            recipe = Recipe(
-                model=model,
-                method=method,
-                optimizer=partial(optim.make, fixed["train.optimizer"], fixed["train.clip_by"]),
-                schedule=fixed["train.schedule"],
-                dropout_at=fixed["train.dropout_at"],
-                batch=fixed["train.batch_size"],
-                layout=layout,
-                every=every,
-                steps=max(long.total for long in lengths.values()),
-                max_epochs=max(long.epochs for long in lengths.values()),
-                before=max(-long.begin(every) for long in lengths.values()),
-            )
-            decided = {
-                "rows": layout.rows,
-                "width": layout.width,
-                "model": checkpoint(fixed["model"]).fingerprint,
-                "task": task.fingerprint,
-            }
-            # Of the settings alone: other data under the same name must meet its fingerprint.
-            name = identify(Seeds(0, 0, 0, 0, 0), shape(fixed), {})
-            precision = fixed["train.precision"]
-            groups.append(Group(name, members, lengths, recipe, shared, task, kept, whole, precision, decided))
-    return groups
+        return Flight(None)
+    wanted = set() if fresh else {trial.id for trial in missing}
+    found = {name: here for name, here in checkpoints.found().items() if name in wanted}
+    (found, *_) = processes.told(found)
+    found = {name: Found(*here) for name, here in found.items()}
+    (checkpoints.number, *_) = processes.told(checkpoints.number)
+    if processes.index() == 0:
+        checkpoints.tidy(found)
+    processes.meet()
+    return Flight(checkpoints, study.pool.checkpoint_minutes, found)
 
 
-def length(trial: Trial, task: Task, method: Callable[[Hyper], Method]) -> Length:
-    """How long a trial is.
-
-    Raises:
-        BadInput: more examples than there are, or a batch that is larger than they are.
-    """
-    there = len(task.train.labels)
-    n_train = _n_train(trial, task)
-    size = trial.fixed["train.batch_size"]
-    if n_train > there:
-        raise BadInput(f"task.n_train: {n_train}, but the training set of {task.name} has {there} examples")
-    if size > n_train:
-        raise BadInput(f"train.batch_size: {size}, but there are {n_train} training examples")
-    per_epoch = -(-n_train // size)
-    epochs, lead = trial.fixed["train.epochs"], method(trial.hp.__getitem__).lead(per_epoch)
-    # With fractions of a batch, in floating point, as the old code reckoned.
-    t_total = epochs * per_epoch if trial.fixed["train.t_total"] == "steps" else max(1, int(n_train / size * epochs))
-    return Length(n_train, epochs, per_epoch, lead, t_total)
-
-
-def interval(trial: Trial, task: Task) -> int:
-    """The steps from one evaluation of a trial to its next."""
-    per_epoch = -(-_n_train(trial, task) // trial.fixed["train.batch_size"])
-    return trial.fixed["eval.every"] or max(1, per_epoch // trial.fixed["eval.per_epoch"])
-
-
-def _n_train(trial: Trial, task: Task) -> int:
-    """As many examples as the trial says, or all."""
-    return trial.fixed["task.n_train"] or len(task.train.labels)
-
-
-def entry(trial: Trial, group: Group) -> Entry:
-    """What fills a slot with this trial."""
-    return Entry(
-        seeds=Seeds(*(np.uint32(seed) for seed in trial.seeds)),
-        hp={name: np.float32(value) for name, value in trial.hp.items()},
-        length=Length(*(np.int32(number) for number in group.lengths[trial.id])),
-    )
-
-
-def weights(group: Group, trained: Replica) -> dict[str, np.ndarray]:
-    """All parameters of the model that a replica of this group was trained to, rows that no example touches included.
-
-    Args:
-        group: of the trial.
-        trained: what `Pool.take` gave.
-    """
-    model, pretrained = group.whole()
-    recipe = group.recipe._replace(model=model)
-    at_rest = jax.jit(partial(replica.untouched, recipe, tables=tuple(group.kept)))(pretrained, trained)
-    return compact.restored(at_rest, trained.params, group.kept)
-
-
-def pooled(group: Group, slots: int | str, devices: Sequence) -> Pool:
-    """The pool of a group, with as many slots per device as given, or as fit."""
-
-    def make(count: int) -> Pool:
-        like = entry(group.trials[0], group)
-        return Pool(group.recipe, group.shared, like, devices=devices, slots=count, precision=group.precision)
-
-    return widest(make, devices) if slots == "auto" else make(int(slots))
-
-
-def folder(study: Study) -> Path:
-    """The run folder of a study."""
-    return Path(study.out or f"runs/{study.name}")
+def folder(study: Study) -> str:
+    """The run folder of a study, a path or an address such as gs://bucket/runs/mrpc."""
+    return study.out or f"runs/{study.name}"
 
 
 def slots(study: Study, group: Group, before: dict) -> int | str:
-    """Slots per device: as the run folder has them, else as the study says.
+    """Slots per device: as the study says, or as the run folder has them.
 
     Raises:
-        BadInput: the two differ.
+        BadInput: the folder has something else than a number.
     """
     kept = before.get(group.name, {}).get("slots", {}).get(group.recipe.every, study.pool.slots)
     if kept != "auto" and (type(kept) is not int or kept < 1):
         raise BadInput(f"{folder(study)}/resolved.yaml: slots: expected an integer of at least 1, found {kept!r}")
-    if study.pool.slots not in ("auto", kept):
-        raise BadInput(
+    if study.pool.slots == "auto":
+        return kept
+    if study.pool.slots != kept:
+        warn(
             f"pool.slots: {study.pool.slots}, but {folder(study)} was started with {kept}: "
-            "the width is part of the numerics and stays with the study"
+            "the last bits may differ between the two; each row says its width",
+            Note,
+            stacklevel=2,
         )
-    return kept
+    return study.pool.slots
 
 
 def devices(study: Study) -> list:
-    """The devices that the study runs on.
+    """The devices that the study runs on, of all processes.
 
     Raises:
-        BadInput: more than there are.
+        BadInput: more than there are, or not all where several processes share them.
     """
-    there = jax.local_devices()
+    there = jax.devices()
     wanted = len(there) if study.pool.devices == "auto" else study.pool.devices
+    if processes.count() > 1 and wanted != len(there):
+        raise BadInput(f"pool.devices: {wanted}, but the {processes.count()} processes have {len(there)}: all are used")
     if wanted > len(there):
         raise BadInput(f"pool.devices: {wanted}, but this machine has {len(there)}")
     return there[:wanted]

@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from jaxft import bench, ceilings, cli, config, cost, models, tasks, train, trials
+from jaxft import bench, ceilings, cli, config, cost, groups, models, tasks, trials
 from jaxft.bench import inputs, ours, peers, record, rounds, session, table
 from jaxft.bench.ours import Ours
 from jaxft.bench.rounds import Figures, Formula, Round, Spread
@@ -39,9 +39,9 @@ def words(tmp_path, monkeypatch) -> list[str]:
 
 
 @pytest.fixture
-def group(words) -> train.Group:
+def group(words) -> groups.Group:
     study = bench.read(words).study
-    (found,) = train.prepare(study, trials.expand(study))
+    (found,) = groups.prepare(study, trials.expand(study))
     return found
 
 
@@ -254,9 +254,9 @@ def test_a_peer_trains_as_we_do(tmp_path, group, padding):
     study = config.load(None, ["--train.dropout=0", "--train.lr=1e-3"])
     hp = group.trials[0].hp | {"train.dropout": 0.0, "train.lr": 1e-3}
     group = group._replace(trials=[trial._replace(hp=hp) for trial in group.trials])
-    pool = train.pooled(group, 1, jax.devices()[:1])
-    pool.fill({0: train.entry(group.trials[0], group)})
-    start = train.weights(group, pool.take(0))
+    pool = groups.pooled(group, 1, jax.devices()[:1])
+    pool.fill({0: groups.entry(group.trials[0], group)})
+    start = groups.weights(group, pool.take(0))
     files.save(tmp_path / "start", toys.BERT | {"pad_token_id": 0}, start, toys.tokenizer())
     steps = 6
     losses = pool.run(steps).losses[0, :steps]

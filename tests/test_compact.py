@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toys
 
-from jaxft import config, models, optim, replica, train, trials
+from jaxft import config, groups, models, optim, replica, trials
 from jaxft.data import batch
 from jaxft.models import compact
 from jaxft.pool import Pool
@@ -101,11 +101,11 @@ def test_weights_of_a_trial_label_text_with_words_it_never_saw(tmp_path):
         "train: {lr: 3e-3, batch_size: 4, epochs: 1}\neval: {every: 2, batch_size: 8}\n"
     )
     todo = trials.expand(config.load(study))
-    (group,) = train.prepare(config.load(study), todo)
-    pool = train.pooled(group, 1, jax.devices()[:1])
-    pool.fill({0: train.entry(todo[0], group)})
+    (group,) = groups.prepare(config.load(study), todo)
+    pool = groups.pooled(group, 1, jax.devices()[:1])
+    pool.fill({0: groups.entry(todo[0], group)})
     report = pool.run(2)
-    params = train.weights(group, pool.take(0))
+    params = groups.weights(group, pool.take(0))
     assert params[WORD].shape == (30, 32)
     assert len(group.kept[WORD]) < 30
 

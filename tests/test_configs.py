@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxft import config, methods, train
+from jaxft import config, groups, methods
 from jaxft.study import flat
 from jaxft.trials import expand
 from jaxft.types import Split, Task
@@ -46,9 +46,9 @@ def test_the_studies_of_dodge_are_as_long_as_the_papers(name, released):
     examples, steps, t_total, every, count = DODGE[name]
     trials = expand(config.load(CONFIGS[f"configs/dodge2020/{name}{'_as_released' * released}.yaml"]))
     assert len(trials) == count
-    found = train.length(trials[0], task(examples), methods.load("vanilla"))
+    found = groups.length(trials[0], task(examples), methods.load("vanilla"))
     assert (found.total, found.t_total) == (steps, t_total)
-    assert train.interval(trials[0], task(examples)) == every
+    assert groups.interval(trials[0], task(examples)) == every
     assert trials[0].seeds.dropout == trials[0].seeds.order
 
 
@@ -72,6 +72,6 @@ def test_the_studies_of_mosbach_are_long_and_corrected(name, examples, steps):
     study = config.load(CONFIGS[f"configs/mosbach2021/{name}.yaml"])
     trials = expand(study)
     assert len(trials) == 25
-    assert train.length(trials[0], task(examples), methods.load("vanilla")).total == steps
+    assert groups.length(trials[0], task(examples), methods.load("vanilla")).total == steps
     assert str(steps) in CONFIGS[f"configs/mosbach2021/{name}.yaml"].read_text()
     assert (study.train.optimizer, study.train.epochs) == ("adamw", 20)

@@ -12,17 +12,17 @@ FILES = sorted((ROOT / "jaxft").rglob("*.py"))
 
 FLOORS = [
     {"errors"},
-    {"machine", "tree", "spec", "study", "yaml12"},
+    {"machine", "tree", "spec", "study", "yaml12", "halt", "processes"},
     {"check"},
     {"trials"},
-    {"config", "types", "keys"},
+    {"config", "types", "keys", "options"},
     {"rare", "data", "models", "tasks", "methods", "optim", "metrics", "stop", "cost", "scale", "ceilings"},
     {"replica"},
     {"pool"},
-    {"scheduler", "rows", "shards"},
+    {"scheduler", "rows", "shards", "groups", "checkpoint"},
     {"store"},
     {"grid", "record"},
-    {"release"},
+    {"release", "flight"},
     {"progress"},
     {"train"},
     {"forecast"},
@@ -32,7 +32,7 @@ FLOORS = [
 ]
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
-          "grid", "progress", "record", "yaml12", "cli", "release"}  # fmt: skip
+          "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 
 
@@ -93,7 +93,7 @@ def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
     names = {re.match(r"[\w.-]+", d)[0].lower().replace("-", "_") for d in declared}
-    names |= {"yaml"} if "pyyaml" in names else set()
+    names |= {module for name, module in {"pyyaml": "yaml", "orbax_checkpoint": "orbax"}.items() if name in names}
     import sys
 
     used = {name.split(".")[0] for path in FILES for name in imports(path)} - {"jaxft", "__future__"}

@@ -109,7 +109,7 @@ def test_a_parked_trial_continues_in_any_slot(pools, alone):
     first = pool.run(5)
     parked = pool.take(0)
     train(other, {s: toys.entry(s, s) for s in range(6)}, blocks=1)
-    other.put(4, parked)
+    other.put({4: parked})
     second = other.run(5)
     whole, shown = alone
     assert equal(other.take(4), whole)
@@ -199,7 +199,7 @@ def test_nothing_compiles_after_the_first_block(pools):
     )
     try:
         train(pool, {1: toys.entry(2, 2), 2: toys.entry(4, 4)})
-        pool.put(3, pool.take(1))
+        pool.put({3: pool.take(1)})
         assert compiled == []
         jax.jit(lambda x: x + 1.25)(np.float32(1.0))  # the listener does hear
         assert compiled

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxft.groups import Group
 from jaxft.study import TrainConfig
-from jaxft.train import Group
 from jaxft.types import Split
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import train
+from jaxft import groups
 from jaxft.bench import rounds
 from jaxft.bench.rounds import Round
 from jaxft.data import batch, order
 from jaxft.errors import BadInput
+from jaxft.groups import Group
 from jaxft.models import compact
 from jaxft.pool import DoesNotFit, Pool
-from jaxft.train import Group
 from jaxft.trials import Trial
 from jaxft.types import Split
 
@@ -43,7 +43,7 @@ class Ours:
         count, slots = divided(width, len(devices))
         try:
             brisk = brief(group)
-            self.pool = train.pooled(brisk, slots, devices[:count])
+            self.pool = groups.pooled(brisk, slots, devices[:count])
         except DoesNotFit as error:
             raise BadInput(f"bench: --widths: {width} on {count} device(s): {error}") from None
         self.name, self.replicas, self.group = f"ours x{width}", width, group
@@ -81,7 +81,7 @@ class Ours:
 
     def evaluate(self) -> None:
         """Times an evaluation of all replicas on all evaluation sets, which its rounds lack."""
-        pool = train.pooled(self.group, self.pool.slots_per_device, self.pool.devices)
+        pool = groups.pooled(self.group, self.pool.slots_per_device, self.pool.devices)
         self._fill(pool, 0)
         pool.run(1)
         evaluation = median(timed(pool, 0) for _ in range(3))
@@ -109,7 +109,7 @@ class Ours:
         jax.block_until_ready(self.pool.state)
 
     def _fill(self, pool: Pool, number: int) -> None:
-        pool.fill({slot: train.entry(trial, self.group) for slot, trial in enumerate(self._trials(number))})
+        pool.fill({slot: groups.entry(trial, self.group) for slot, trial in enumerate(self._trials(number))})
 
 
 def timed(pool: Pool, steps: int) -> float:

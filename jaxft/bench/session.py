@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaxft import ceilings, models, study, train, trials
+from jaxft import ceilings, groups, models, study, train, trials
 from jaxft.bench import Asked, peers, record, rounds, table
 from jaxft.bench.loop import Job
 from jaxft.bench.ours import Ours
@@ -14,8 +14,8 @@ from jaxft.bench.rounds import Formula
 from jaxft.ceilings import Ceilings
 from jaxft.cost import Chip
 from jaxft.errors import BadInput
+from jaxft.groups import Group
 from jaxft.study import Study
-from jaxft.train import Group
 
 BUSY = 0.1  # of a core: more than a process may use that has nothing to do
 
@@ -43,7 +43,7 @@ class Session:
         """
         # A block may be as long as an epoch: the evaluations that are counted are the bench's own.
         study = replace(study, eval=replace(study.eval, per_epoch=1, every=None))
-        group = _only(train.prepare(study, trials.expand(study)))
+        group = _only(groups.prepare(study, trials.expand(study)))
         devices = train.devices(study)
         self.about = record.about(devices) | _settings(self.asked, group)
         _say("measuring what this machine can do")

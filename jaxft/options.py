@@ -1,0 +1,94 @@
+"""The options of the command line, those of a study's keys aside. No jax here."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from jaxft import trials
+from jaxft.errors import BadInput
+from jaxft.spec import nearest
+
+RUN = """Options of run:
+  --shard 3/8           only the third of eight shares of the trials, as in a job array: each share needs nothing of
+                        the others, and may run in the same folder at the same time.
+  --fresh               trials in flight start again; without it they go on from their last checkpoint.
+  --distributed auto    share the work with the other processes of this job, all of which are started alike: on
+                        Cloud TPU, SLURM, Open MPI and Kubernetes they find each other.
+  --distributed HOST:PORT --processes 4 --process 0
+                        the same anywhere: the address of process 0, how many there are, and which this is.
+"""
+
+
+class How(NamedTuple):
+    """What the options of run say."""
+
+    shard: tuple[int, int] | None
+    fresh: bool
+    place: tuple[str | None, int | None, int | None] | None
+    """Where this process stands among others; None: it is alone."""
+
+
+def read(words: list[str]) -> tuple[list[str], How]:
+    """The words that are no options of run, and what those say.
+
+    Raises:
+        BadInput: a value is missing, or is not one.
+    """
+    rest, found = [], {}
+    names = ("shard", "distributed", "processes", "process")
+    todo = list(words)
+    while todo:
+        word = todo.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word == "--fresh":
+            found["fresh"] = ""
+        elif word.startswith("--") and name in names:
+            if not equals and (not todo or todo[0].startswith("--")):
+                raise BadInput(f"run: --{name}: a value is missing")
+            found[name] = value if equals else todo.pop(0)
+        else:
+            rest.append(word)
+    shard = trials.read_shard(found["shard"]) if "shard" in found else None
+    if shard and "distributed" in found:
+        raise BadInput("run: --shard and --distributed: give one of them; a share runs in one process")
+    return rest, How(shard, "fresh" in found, _place(found))
+
+
+def _place(found: Mapping[str, str]) -> tuple[str | None, int | None, int | None] | None:
+    address, numbers = found.get("distributed"), [found.get(name) for name in ("processes", "process")]
+    if address is None or address == "auto":
+        if numbers != [None, None]:
+            raise BadInput("run: --processes and --process go with --distributed HOST:PORT")
+        return None if address is None else (None, None, None)
+    host, colon, port = address.rpartition(":")
+    if not host or not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise BadInput(f"run: --distributed: expected auto or HOST:PORT, found {address!r}")
+    if None in numbers:
+        raise BadInput("run: --distributed HOST:PORT needs --processes and --process too")
+    for name, text in zip(("processes", "process"), numbers, strict=True):
+        if not str(text).isdecimal():
+            raise BadInput(f"run: --{name}: expected a whole number, found {text!r}")
+    count, process = (int(str(text)) for text in numbers)
+    if not process < count:
+        raise BadInput(f"run: --process {process}: with --processes {count} they count from 0 to {count - 1}")
+    return address, count, process
+
+
+def sorted_out(command: str, words: list[str], known: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """The words that belong to no option, and the values of each option: `--name value` or `--name=value`.
+
+    Raises:
+        BadInput: an option is unknown, or has no value.
+    """
+    others, options, rest = [], {name: [] for name in known}, list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("-"):
+            others.append(word)
+        elif name not in options:
+            raise BadInput(f"{command}: unknown option {word!r}; {nearest(f'--{name}', [f'--{k}' for k in known])}")
+        elif not equals and (not rest or rest[0].startswith("--")):
+            raise BadInput(f"{command}: --{name}: a value is missing")
+        else:
+            options[name].append(value if equals else rest.pop(0))
+    return others, options
