@@ -36,6 +36,7 @@ __all__ = [
     "dump",
     "flat",
     "load",
+    "parse",
 ]
 
 
@@ -51,6 +52,26 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
     Raises:
         BadInput: the file cannot be read, or a key or value in it or in the overrides is not known.
     """
+    return _study(_with_bases(Path(path)) if path is not None else [], overrides)
+
+
+def parse(content: bytes, place: str) -> Study:
+    """The study in YAML that `dump` wrote.
+
+    Args:
+        content: UTF-8.
+        place: where it was found, for messages.
+
+    Raises:
+        BadInput: it cannot be read, or a key or value in it is not known.
+    """
+    try:
+        return _study([_File(place, _parsed(content.decode("utf-8-sig"), place))], ())
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{place}: not UTF-8 at byte {error.start}") from None
+
+
+def _study(files: Sequence["_File"], overrides: Sequence[str]) -> Study:
     leaves: dict[str, Any] = {}
     sweep: dict[str, list] = {}
 
@@ -61,7 +82,7 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
         else:
             leaves[key] = read(key, value)
 
-    for file in _with_bases(Path(path)) if path is not None else []:
+    for file in files:
         for key, value, line in file.entries:
             try:
                 if key == "seeds" and isinstance(value, list):
@@ -105,7 +126,7 @@ def differences(old: Study, new: Study) -> list[str]:
 
 
 class _File(NamedTuple):
-    path: Path
+    path: str | Path
     entries: list[yaml12.Entry]
 
 
@@ -135,7 +156,11 @@ def _entries(path: Path) -> list[yaml12.Entry]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"{path}: cannot be read: {reason}; expected a study in YAML") from None
-    return yaml12.entries(text, str(path), lambda key: key in SECTIONS or f"{key}.".startswith("sweep."))
+    return _parsed(text, str(path))
+
+
+def _parsed(text: str, place: str) -> list[yaml12.Entry]:
+    return yaml12.entries(text, place, lambda key: key in SECTIONS or f"{key}.".startswith("sweep."))
 
 
 def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:

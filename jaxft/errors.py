@@ -14,3 +14,9 @@ class Note(UserWarning):
 
     The message is one line. The command line prints it on stderr.
     """
+
+
+def line(error: Exception) -> str:
+    """Somebody else's error in one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return " ".join(text.split())[:200]

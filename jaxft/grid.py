@@ -51,7 +51,7 @@ def grid(run: Run, width: int = 80) -> Text:
         tables = [_grid(title, part, marks, best, width) for title, part in parts.items()]
     else:
         tables = [_ranked(rows, names, marks, best)]
-    return Text("\n").join([*tables, _summary(rows, names, marks, best), _next(clean(run.folder.as_posix()))])
+    return Text("\n").join([*tables, _summary(rows, names, marks, best), _next(clean(str(run.folder)))])
 
 
 def clean(text: str) -> str:

@@ -35,6 +35,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "slots_per_device": COUNT,
         "slot": COUNT,
         "device": TEXT,
+        "earlier": TEXT,
         "precision": TEXT,
         "seconds": NUMBER,
         "versions": TEXT,
@@ -51,6 +52,9 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
     },
 }
 """Those that every file of a data set has."""
+
+LATER = {"earlier": ""}
+"""Columns of trials that files of older versions lack, with what they then say."""
 
 _OWN = {"model", "task.name", "method", "task.n_train"}  # settings that have a column without being swept
 _TYPES = {float: NUMBER, int: COUNT, bool: pa.bool_()}
@@ -96,6 +100,8 @@ class Ended(NamedTuple):
     device: str
     precision: str
     seconds: float
+    earlier: str = ""
+    """Where it began, if that was at another width: "4 slots on each of 8 devices to step 120"."""
 
 
 def tables(ended: list[Ended], hp: Mapping[str, pa.DataType]) -> dict[str, pa.Table]:
@@ -153,6 +159,14 @@ def with_hp(table: pa.Table, hp: Mapping[str, pa.DataType], trials: Mapping[str,
     own = list(COLUMNS["trials"])
     at = own.index("n_train")
     return table.select([*own[:at], *sorted(set(table.column_names) - set(own)), *own[at:]])
+
+
+def current(trials: pa.Table) -> pa.Table:
+    """Rows of trials with every column of today."""
+    for name, value in LATER.items():
+        if name not in trials.column_names:
+            trials = trials.append_column(name, pa.array([value] * trials.num_rows, COLUMNS["trials"][name]))
+    return trials
 
 
 @cache

@@ -1,117 +1,178 @@
-"""Files that are there as a whole or not at all, whatever is killed when. No jax here."""
+"""The data sets of a run folder: parquet files that are there as a whole or not at all, whatever is killed when.
 
-import errno
+A flush writes at most one file to each data set, all of one name. The one in `trials/` comes last and is the
+mark that the flush is whole: a file without its twin there was left by a kill; it is passed over, and the
+next run removes it. No jax here.
+"""
+
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxft.errors import BadInput
+from jaxft import locks, rows
+from jaxft.errors import BadInput, Note, line
+from jaxft.folder import Folder
+from jaxft.locks import Part
+from jaxft.rows import COLUMNS, LATER
+from jaxft.trials import Trial
+
+DATA_SETS = ("evals", "losses", "predictions", "trials")
+"""Those of a flush, in the order of writing."""
+
+_OLDEST = [name for name in COLUMNS["trials"] if name not in LATER]
+
+Flushes = Mapping[str, pa.Table]
+"""By file name, in order, the rows in trials/ of each flush that is whole; each trial once."""
 
 
-def files(folder: Path) -> list[Path]:
-    """The parquet files of a data set, in the order they were written; none where there is no folder."""
-    return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+def files(folder: Folder, kind: str) -> list[str]:
+    """The names of a data set's parquet files, in the order they were written; none where there is no folder."""
+    return [name for name in folder.list(kind) if name.endswith(".parquet") and not name.startswith(".")]
 
 
-def read(path: Path, columns: Sequence[str]) -> pa.Table:
+def flushes(folder: Folder) -> Flushes:
+    """What is there as a whole.
+
+    Where two parts of a run both finished a trial, which only a lease that was lost can bring about, the first file by
+    name counts for all data sets, and a Note says so.
+
+    Raises:
+        BadInput: a file cannot be read, or one part has a trial twice.
+    """
+    found: dict[str, pa.Table] = {}
+    first: dict[str, str] = {}
+    with reading(folder):
+        for name in files(folder, "trials"):
+            table = read(folder, f"trials/{name}", _OLDEST)
+            copies: dict[str, str] = {}
+            for trial in table["trial"].to_pylist():
+                if trial in first:
+                    copies[trial] = first[trial]
+                else:
+                    first[trial] = name
+            if copies:
+                _say_twice(folder, name, copies)
+                table = _only(table, {trial for trial in table["trial"].to_pylist() if trial not in copies})
+            found[name] = rows.current(table)
+    return found
+
+
+def frame(folder: Folder, kind: str, whole: Flushes) -> pd.DataFrame:
+    """The rows of a data set for the trials of these flushes; of `examples` all.
+
+    Raises:
+        BadInput: a file cannot be read.
+    """
+    found = list(whole.values()) if kind == "trials" else []
+    with reading(folder):
+        for name in files(folder, kind) if kind != "trials" else ():
+            if kind == "examples" or name in whole:
+                table = read(folder, f"{kind}/{name}", list(COLUMNS[kind]))
+                if kind != "examples":
+                    table = _only(table, set(whole[name]["trial"].to_pylist()))
+                found.append(table)
+    empty = pa.schema(COLUMNS[kind]).empty_table()
+    return pa.concat_tables(found or [empty], promote_options="default").to_pandas()
+
+
+def read(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
     """All of a parquet file.
 
     Raises:
         BadInput: it is truncated, garbled, or lacks one of the columns.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(pa.BufferReader(folder.read(name)), page_checksum_verification=True) as file:
             table = file.read()
-        missing = [name for name in columns if name not in table.column_names]
+        missing = [column for column in columns if column not in table.column_names]
         if missing:
             raise pa.ArrowInvalid(f"no column {missing[0]}")
         return table
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
-            f"{path}: cannot be read ({line(error)}); remove every {path.name} below the run folder, and "
-            "`jaxft run` makes those rows again"
+            f"{folder.place(name)}: cannot be read ({line(error)}); remove every {name.rpartition('/')[2]} below the "
+            "run folder, and `jaxft run` makes those rows again"
         ) from None
 
 
-def write(path: Path, table: pa.Table) -> None:
-    """A parquet file, beside and then renamed into place."""
-    with _beside(path) as beside, beside.open("wb") as file:
-        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-        _sync(file.fileno())
+def write(folder: Folder, name: str, table: pa.Table) -> None:
+    """A parquet file."""
+    with pa.BufferOutputStream() as buffer:
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+        folder.write(name, buffer.getvalue().to_pybytes())
 
 
-def write_text(path: Path, text: str) -> None:
-    """A text file, likewise; it is left alone if it says so already."""
-    if path.is_file() and path.read_bytes() == text.encode():
-        return
-    with _beside(path) as beside, beside.open("wb") as file:
-        file.write(text.encode())
-        file.flush()
-        _sync(file.fileno())
+def write_text(folder: Folder, name: str, text: str) -> None:
+    """A text file; it is left alone if it says so already."""
+    if not folder.exists(name) or folder.read(name) != text.encode():
+        folder.write(name, text.encode())
 
 
-def remove_unfinished(folder: Path) -> None:
-    """What a kill left half-written."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink()
+def add_columns(folder: Folder, hp: Mapping[str, pa.DataType], trials: Iterable[Trial]) -> None:
+    """Gives older rows the columns that they lack: of settings that vary only since trials were added.
 
-
-def lock(folder: Path) -> int:
-    """A file descriptor: until it is closed, at the latest by its end, this process alone has the folder.
-
-    Raises:
-        BadInput: another process has it.
+    For pandas and others take the columns of the first file for those of all.
     """
-    import fcntl  # of POSIX alone, while reading a run folder works anywhere
+    by_id = {trial.id: trial for trial in trials}
+    for name in files(folder, "trials"):
+        table = read(folder, f"trials/{name}", _OLDEST)
+        if not {*(f"hp.{name}" for name in hp), *LATER} <= set(table.column_names):
+            write(folder, f"trials/{name}", rows.with_hp(rows.current(table), hp, by_id))
 
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise BadInput(f"{folder}: another process writes to it; wait for it, or give another `out`") from None
-        raise
-    return descriptor
+
+def tidy(folder: Folder, part: Part) -> None:
+    """Makes the data sets' folders and removes what a kill left in them, but for what another shard may be writing."""
+    for kind in (*DATA_SETS, "examples"):
+        folder.make(kind)
+    whole = set(files(folder, "trials"))
+    for kind in (*DATA_SETS, "examples"):
+        for name in folder.list(kind):
+            half = name.startswith(".") and name.endswith(".tmp")
+            flush = name[1:-4] if half else name
+            if part.may_remove(flush) and (half or name not in whole):
+                folder.remove(f"{kind}/{name}")
+            elif half and kind == "examples":
+                folder.remove(f"{kind}/{name}")  # these are written by one process at a time
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def writing(folder: Folder) -> Iterator[None]:
     """Says in one line, as BadInput, that the folder cannot be written."""
     try:
         yield
     except OSError as error:
         kept = "finished trials are kept, and the same command goes on from them"
-        advice = kept if os.path.isdir(folder) else "give another `out`"
+        advice = kept if folder.local is None or os.path.isdir(folder.local) else "give another `out`"
         raise BadInput(f"{folder}: cannot be written ({line(error)}); {advice}") from None
 
 
-def line(error: Exception) -> str:
-    """An error in one line."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:200]
-
-
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Where to write what shall stand at `path`. Readers of data sets pass over names with a dot in front."""
-    beside = path.with_name(f".{path.name}.tmp")
+def reading(folder: Folder) -> Iterator[None]:
+    """Says in one line, as BadInput, that the folder cannot be read."""
     try:
-        yield beside
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)  # on a full disk the space is needed
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        _sync(directory)  # the new name too must survive a power cut
-    finally:
-        os.close(directory)
+        yield
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be read ({line(error)})") from None
 
 
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
+def _only(table: pa.Table, trials: Set[str]) -> pa.Table:
+    """The rows of these trials."""
+    kept = [trial in trials for trial in table["trial"].to_pylist()]
+    return table if all(kept) else table.filter(pa.array(kept, pa.bool_()))
+
+
+def _say_twice(folder: Folder, name: str, copies: Mapping[str, str]) -> None:
+    """Of trials in this file that earlier ones have."""
+    place = folder.place(f"trials/{name}")
+    for trial, first in copies.items():
+        if locks.suffix(first) == locks.suffix(name):
+            before = folder.place(f"trials/{first}")
+            raise BadInput(f"{place}: trial {trial} is in {before} too; remove one of the two files")
+    trial, first = next(iter(copies.items()))
+    said = f"{len(copies)} of its trials are in earlier files too, whose rows count (the first: {trial} in {first})"
+    warnings.warn(Note(f"{place}: {said}"), stacklevel=3)

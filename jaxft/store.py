@@ -1,11 +1,8 @@
 """The run folder: parquet data sets that grow as trials end and can be read at any time. No jax here.
 
-A flush writes at most one file to each data set, all of one name. The one in `trials/` comes last and is the
-mark that the flush is whole: a file without its twin there was left by a kill; `load` passes it over, and the
-next run removes it.
+`shards.py` says when a flush counts, `locks.py` who may write, `folder.py` where a folder may lie.
 """
 
-import os
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,26 +13,28 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 
-from jaxft import config, rows, shards, trials
+from jaxft import config, locks, rows, shards, trials
 from jaxft.config import Study
-from jaxft.errors import BadInput
-from jaxft.rows import COLUMNS, Ended, Evaluation
+from jaxft.errors import BadInput, line
+from jaxft.folder import Folder
+from jaxft.locks import Held, Part
+from jaxft.rows import Ended, Evaluation
+from jaxft.shards import DATA_SETS
 from jaxft.trials import Trial
 
 if TYPE_CHECKING:
     from jaxft.types import Task  # which imports jax
 
-__all__ = ["Ended", "Evaluation", "Run", "Store", "load"]
+__all__ = ["DATA_SETS", "Ended", "Evaluation", "Part", "Run", "Store", "load"]
 
-STUDY, RESOLVED = "study.yaml", "resolved.yaml"
-DATA_SETS = ("evals", "losses", "predictions", "trials")
-"""In the order of writing."""
+STUDY, RESOLVED, CHECKPOINTS = "study.yaml", "resolved.yaml", "checkpoints"
 
 
 class Run(NamedTuple):
     """A run folder, read."""
 
-    folder: Path
+    folder: Path | str
+    """Its path, or its URL where it lies elsewhere."""
     study: Study
     resolved: dict[str, Any]
     """What was decided when the study started."""
@@ -47,101 +46,129 @@ class Run(NamedTuple):
     @property
     def losses(self) -> pd.DataFrame:
         """trial, train_loss [steps]. Read at each call."""
-        return _frame(self.folder, "losses")
+        return self._frame("losses")
 
     @property
     def predictions(self) -> pd.DataFrame:
         """trial, split, at, logits [N, C]. Read at each call."""
-        frame = _frame(self.folder, "predictions")
+        frame = self._frame("predictions")
         return frame.assign(logits=[np.stack(logits) for logits in frame["logits"]])
 
     @property
     def examples(self) -> pd.DataFrame:
         """task, split, index, label, tokens: what the rows of the logits are about. Read at each call."""
-        return _frame(self.folder, "examples")
+        return self._frame("examples")
+
+    def _frame(self, kind: str) -> pd.DataFrame:
+        folder = Folder.at(self.folder)
+        return shards.frame(folder, kind, {} if kind == "examples" else shards.flushes(folder))
 
 
-def load(folder: str | Path) -> Run:
+def load(folder: str | Path | Folder) -> Run:
     """The rows of all finished trials of a run folder, also of one that is still being written.
+
+    Args:
+        folder: a path, or a URL that fsspec knows, such as gs://bucket/runs/mrpc.
 
     Raises:
         BadInput: not a run folder, or a file in it that cannot be read.
     """
-    folder = Path(folder)
+    folder = Folder.at(folder)
     resolved = Store.peek(folder)
     if resolved is None:
         raise BadInput(f"{folder}: not a run folder, it has no {STUDY}; `jaxft run` makes one")
-    study = config.load(folder / STUDY)
-    return Run(folder, study, resolved, _frame(folder, "trials"), _frame(folder, "evals"))
+    whole = shards.flushes(folder)
+    frames = (shards.frame(folder, kind, whole) for kind in ("trials", "evals"))
+    return Run(folder.local or str(folder), _study(folder), resolved, *frames)
 
 
 class Store:
-    """A run folder that this process alone writes to, made by `open`."""
+    """A run folder to which this process writes its part, made by `open`."""
 
-    def __init__(self, folder: Path, resolved: dict[str, Any], hp: Mapping[str, pa.DataType], done: set[str]):
+    def __init__(
+        self, folder: Folder, part: Part, resolved: dict[str, Any], hp: Mapping[str, pa.DataType], done: set[str],
+        held: Held,
+    ):  # fmt: skip
         """Of a folder that is in order; `hp` are the settings that have a column, `done` the finished trials."""
         self.folder = folder
+        self.part = part
         self.resolved = resolved
         self.done = done
         self._hp = hp
-        flushes = [path.stem for path in shards.files(folder / "trials")]
-        self._next = max((int(name) for name in flushes if name.isdecimal()), default=-1) + 1
+        self._check = held.check
+        self.close = weakref.finalize(self, held.release)
+        """Gives the folder back, which the end of the process does too."""
+        numbers = [
+            name[: len(name) - len(locks.suffix(name)) - len(".parquet")] for name in shards.files(folder, "trials")
+        ]
+        self._next = max((int(number) for number in numbers if number), default=-1) + 1
 
     @classmethod
-    def open(cls, folder: Path, study: Study, resolved: dict[str, Any], trials: list[Trial]) -> "Store":
+    def open(
+        cls, folder: str | Path | Folder, study: Study, resolved: dict[str, Any], trials: list[Trial],
+        part: Part = Part(),  # noqa: B008
+    ) -> "Store":  # fmt: skip
         """Makes the folder, or takes up an existing one; trials may have been added since.
 
+        Of several processes that train together the first opens it before the others, which then only check and append.
+
         Args:
-            folder: the run folder.
+            folder: the run folder: a path or a URL.
             study: what is to be run.
             resolved: what was decided for it: nested mappings. What the folder has beyond it stays.
-            trials: all trials of the study.
+            trials: all trials of the study, also those of other shards.
+            part: which part of the run this process is.
 
         Raises:
             BadInput: the folder cannot be written, is in use, is no run folder, or holds trials of another study.
         """
-        folder = Path(folder)
+        folder = Folder.at(folder)
+        hp = rows.varying(trials)
+        if part.process:
+            done = cls.finished(folder)
+            resolved = _agreed(folder, study, resolved, trials, done)
+            return cls(folder, part, resolved, hp, done, locks.UNHELD)
         with shards.writing(folder):
             _refuse_others(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = shards.lock(folder)
-            try:
+            folder.make()
+            with locks.alone(folder):
+                shared = locks.others(folder, part)
                 done = cls.finished(folder)
-                if done:
-                    _refuse_differences(folder, study, trials, done)
-                    resolved = _merged(cls.peek(folder) or {}, resolved, folder)
-                _tidy(folder)
-                hp = rows.varying(trials)
-                _add_columns(folder, hp, trials)
-                shards.write_text(folder / RESOLVED, yaml.safe_dump(resolved, sort_keys=False))
-                shards.write_text(folder / STUDY, config.dump(study))  # the last: it makes this a run folder
-                store = cls(folder, resolved, hp, done)
-            except BaseException:
-                os.close(lock)
-                raise
-        weakref.finalize(store, os.close, lock)
-        return store
+                if done or (shared and cls.peek(folder) is not None):
+                    resolved = _agreed(folder, study, resolved, trials, done)
+                held = locks.take(folder, part)
+                try:
+                    shards.tidy(folder, part)
+                    shards.add_columns(folder, hp, trials)
+                    shards.write_text(folder, RESOLVED, yaml.safe_dump(resolved, sort_keys=False))
+                    shards.write_text(folder, STUDY, config.dump(study))  # the last: it makes this a run folder
+                    return cls(folder, part, resolved, hp, done, held)
+                except BaseException:
+                    held.release()
+                    raise
 
     @staticmethod
-    def peek(folder: Path) -> dict[str, Any] | None:
+    def peek(folder: str | Path | Folder) -> dict[str, Any] | None:
         """What was decided for the study of a folder; None where there is no study yet.
 
         Raises:
             BadInput: it cannot be read.
         """
-        if not os.path.isfile(Path(folder) / STUDY):  # unlike pathlib's, False for a name that no file can have
-            return None
-        path = Path(folder) / RESOLVED
+        folder = Folder.at(folder)
+        with shards.reading(folder):
+            if not folder.exists(STUDY):
+                return None
+        place = folder.place(RESOLVED)
         try:
-            resolved = yaml.safe_load(path.read_text(encoding="utf-8"))
+            resolved = yaml.safe_load(folder.read(RESOLVED).decode())
         except (OSError, ValueError, KeyError, RecursionError, yaml.YAMLError) as error:  # PyYAML has all of these
-            raise BadInput(f"{path}: cannot be read ({shards.line(error)}); give another `out`") from None
+            raise BadInput(f"{place}: cannot be read ({line(error)}); give another `out`") from None
         if not isinstance(resolved, dict) or not all(isinstance(value, dict) for value in resolved.values()):
-            raise BadInput(f"{path}: expected a mapping of mappings, found {resolved!r}; give another `out`")
+            raise BadInput(f"{place}: expected a mapping of mappings, found {resolved!r}; give another `out`")
         return resolved
 
     @staticmethod
-    def decided(folder: Path) -> dict[str, Any]:
+    def decided(folder: str | Path | Folder) -> dict[str, Any]:
         """What was decided for the study of a folder and binds it: nothing, as long as no trial is finished.
 
         Raises:
@@ -151,47 +178,48 @@ class Store:
         return before if before and Store.finished(folder) else {}
 
     @staticmethod
-    def finished(folder: Path) -> set[str]:
+    def finished(folder: str | Path | Folder) -> set[str]:
         """The ids of the finished trials; none where there is no folder.
 
         Raises:
             BadInput: a file cannot be read, or a trial is there twice.
         """
-        found: dict[str, Path] = {}
-        for path in shards.files(Path(folder) / "trials"):
-            for name in shards.read(path, ["trial"])["trial"].to_pylist():
-                if name in found:
-                    raise BadInput(f"{path}: trial {name} is in {found[name]} too; remove one of the two files")
-                found[name] = path
-        return set(found)
+        whole = shards.flushes(Folder.at(folder))
+        return {name for table in whole.values() for name in table["trial"].to_pylist()}
 
     def resolve(self, name: str, values: dict[str, Any]) -> None:
-        """Adds to what was decided, under one name.
+        """Adds to what was decided, under one name. Of several processes the first writes it, the others check it.
 
         Raises:
             BadInput: something else was decided before, or the folder cannot be written.
         """
-        resolved = _merged(self.resolved, {name: values}, self.folder)
         with shards.writing(self.folder):
-            shards.write_text(self.folder / RESOLVED, yaml.safe_dump(resolved, sort_keys=False))
+            if self.part.process:
+                self.resolved = _merged(self.peek(self.folder) or {}, {name: values}, self.folder)
+                return
+            with locks.alone(self.folder):
+                resolved = _merged(self.peek(self.folder) or {}, {name: values}, self.folder)
+                shards.write_text(self.folder, RESOLVED, yaml.safe_dump(resolved, sort_keys=False))
         self.resolved = resolved
 
     def examples(self, task: "Task") -> None:
-        """Writes what the task's predictions are about, once.
+        """Writes what the task's predictions are about, once; of several processes the first does.
 
         Raises:
             BadInput: the folder cannot be written.
         """
-        path = self.folder / "examples" / f"{task.fingerprint}.parquet"
-        if not path.exists():
-            with shards.writing(self.folder):
-                shards.write(path, rows.examples(task))
+        name = f"examples/{task.fingerprint}.parquet"
+        if self.part.process:
+            return
+        with shards.writing(self.folder), locks.alone(self.folder):
+            if not self.folder.exists(name):
+                shards.write(self.folder, name, rows.examples(task))
 
     def append(self, ended: list[Ended]) -> None:
         """Writes all rows of these trials, or none.
 
         Raises:
-            BadInput: the folder cannot be written.
+            BadInput: the folder cannot be written, or another process has taken it.
             ValueError: a trial that has its rows already.
         """
         if not ended:
@@ -200,47 +228,30 @@ class Store:
         if len(set(names) - self.done) < len(names):
             raise ValueError(f"among {', '.join(names)} is a trial that has its rows already")
         tables = rows.tables(ended, self._hp)
-        name = f"{self._next:06d}.parquet"
+        name = self.part.flush(self._next)
         self._next += 1  # even if it fails: what a failed flush leaves must never get a twin
         with shards.writing(self.folder):
+            self._check()
             for kind in DATA_SETS:
                 if tables[kind].num_rows:  # an empty file would lack columns: the metrics are not known
-                    shards.write(self.folder / kind / name, tables[kind])
+                    shards.write(self.folder, f"{kind}/{name}", tables[kind])
         self.done.update(names)
 
 
-def _frame(folder: Path, kind: str) -> pd.DataFrame:
-    whole = {path.name for path in shards.files(folder / "trials")}
-    paths = [path for path in shards.files(folder / kind) if kind == "examples" or path.name in whole]
-    found = [shards.read(path, list(COLUMNS[kind])) for path in paths]
-    empty = pa.schema(COLUMNS[kind]).empty_table()
-    return pa.concat_tables(found or [empty], promote_options="default").to_pandas()
+def _study(folder: Folder) -> Study:
+    with shards.reading(folder):
+        return config.parse(folder.read(STUDY), folder.place(STUDY))
 
 
-def _tidy(folder: Path) -> None:
-    """Makes the data sets' folders and removes what a kill left in them."""
-    for kind in (*DATA_SETS, "examples"):
-        (folder / kind).mkdir(exist_ok=True)
-        shards.remove_unfinished(folder / kind)
-    whole = {path.name for path in shards.files(folder / "trials")}
-    for path in (path for kind in DATA_SETS for path in shards.files(folder / kind)):
-        if path.name not in whole and path.stem.isdecimal():  # others are not ours
-            path.unlink()
+def _agreed(
+    folder: Folder, study: Study, resolved: dict[str, Any], trials: Iterable[Trial], done: set[str]
+) -> dict[str, Any]:
+    """What was decided before and now, of a study that goes on."""
+    _refuse_differences(folder, study, trials, done)
+    return _merged(Store.peek(folder) or {}, resolved, folder)
 
 
-def _add_columns(folder: Path, hp: Mapping[str, pa.DataType], trials: Iterable[Trial]) -> None:
-    """Gives older rows the columns of settings that vary only since trials were added.
-
-    For pandas and others take the columns of the first file for those of all.
-    """
-    by_id = {trial.id: trial for trial in trials}
-    for path in shards.files(folder / "trials"):
-        table = shards.read(path, list(COLUMNS["trials"]))
-        if not {f"hp.{name}" for name in hp} <= set(table.column_names):
-            shards.write(path, rows.with_hp(table, hp, by_id))
-
-
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path, prefix: str = "") -> dict[str, Any]:
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any], folder: Folder, prefix: str = "") -> dict[str, Any]:
     """Both; what both have must be equal, since it determines the results."""
     merged = dict(old)
     for name, value in new.items():
@@ -249,15 +260,15 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path, prefix
             value = _merged(before, value, folder, f"{prefix}{name}.")
         elif before != value:
             raise BadInput(
-                f"{folder / RESOLVED}: {prefix}{name} is {before!r} there, but {value!r} now; it determines "
+                f"{folder.place(RESOLVED)}: {prefix}{name} is {before!r} there, but {value!r} now; it determines "
                 "the results and stays with the study: put it back, or give another `out`"
             )
         merged[name] = value
     return merged
 
 
-def _refuse_differences(folder: Path, study: Study, wanted: Iterable[Trial], done: set[str]) -> None:
-    before = config.load(folder / STUDY)
+def _refuse_differences(folder: Folder, study: Study, wanted: Iterable[Trial], done: set[str]) -> None:
+    before = _study(folder)
     other = config.differences(before, study)
     if other:
         raise BadInput(f"{folder}: holds another study: {'; '.join(other)}; put it back, or give another `out`")
@@ -272,11 +283,10 @@ def _refuse_differences(folder: Path, study: Study, wanted: Iterable[Trial], don
         )
 
 
-def _refuse_others(folder: Path) -> None:
+def _refuse_others(folder: Folder) -> None:
     """A folder that holds something else is not ours to write to."""
-    if folder.is_dir() and not (folder / STUDY).is_file():
-        other = sorted({path.name for path in folder.iterdir()} - {RESOLVED, *DATA_SETS, "examples"})
-        other = [name for name in other if not name.startswith(".")]
-        other += [f"trials/{path.name}" for path in shards.files(folder / "trials")]
-        if other:
-            raise BadInput(f"{folder}: not a run folder: it holds {other[0]} and no {STUDY}; give another `out`")
+    known = {STUDY, RESOLVED, CHECKPOINTS, *DATA_SETS, "examples"}
+    other = [name for name in folder.list() if name not in known and not name.startswith(".")]
+    other += [f"trials/{name}" for name in shards.files(folder, "trials")]
+    if other and not folder.exists(STUDY):  # looked for last: another shard may be about to write it
+        raise BadInput(f"{folder}: not a run folder: it holds {other[0]} and no {STUDY}; give another `out`")

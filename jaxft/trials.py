@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from itertools import pairwise, product
@@ -126,6 +127,33 @@ def group(trials: Iterable[Trial]) -> list[list[Trial]]:
     for trial in trials:
         groups.setdefault(_canonical(shape(trial.fixed)), []).append(trial)
     return list(groups.values())
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """What `3/8` stands for: the third of eight shares.
+
+    Raises:
+        BadInput: anything else.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    index, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= index <= count:
+        raise BadInput(f"--shard: expected I/N, the I-th of N shares, such as 1/8 to 8/8; found {text!r}")
+    return index, count
+
+
+def share(trials: Sequence[Trial], shard: tuple[int, int]) -> list[Trial]:
+    """The trials of one shard: every n-th, so that each setting of a sweep is spread over all shards.
+
+    The shares of 1/n to n/n are each trial once, and differ in size by at most one. They depend on the
+    order of `trials` alone, which for a study is that of `expand`: not on what is finished.
+
+    Args:
+        trials: all trials of a study.
+        shard: (i, n), the i-th of n, counted from 1.
+    """
+    index, count = shard
+    return list(trials[index - 1 :: count])
 
 
 def shape(fixed: Mapping[str, Any]) -> dict[str, Any]:

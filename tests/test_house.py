@@ -19,7 +19,7 @@ FLOORS = [
     {"rare", "data", "models", "tasks", "methods", "optim", "metrics", "stop", "cost", "scale", "ceilings"},
     {"replica"},
     {"pool"},
-    {"scheduler", "rows", "shards", "groups", "checkpoint"},
+    {"scheduler", "rows", "groups", "checkpoint", "folder", "locks", "shards"},
     {"store"},
     {"grid", "record"},
     {"release", "flight"},
@@ -32,7 +32,7 @@ FLOORS = [
 ]
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
-          "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options"}  # fmt: skip
+          "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 
 

@@ -25,7 +25,7 @@ def test_columns_are_those_of_the_contract(tmp_path):
     names = ["trial", "model", "task", "method"]
     seeds = ["init_seed", "order_seed", "dropout_seed", "noise_seed", "data_seed"]
     scores = ["metric", "best_score", "best_step", "final_score", "test_at_best", "test_at_final", "majority_score"]
-    where = ["slots_per_device", "slot", "device", "precision", "seconds", "versions"]
+    where = ["slots_per_device", "slot", "device", "earlier", "precision", "seconds", "versions"]
     expected = {
         "trials": [*names, *seeds, "hp.train.lr", "n_train", "status", "reason", "steps", *scores, *where],
         "evals": ["trial", "step", "epoch", "split", "loss", "accuracy", "f1"],

@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from jaxft import shards
-from jaxft.errors import BadInput
+from jaxft import folder
+from jaxft.errors import BadInput, line
 from jaxft.release import foreign, selection
 from jaxft.release.foreign import Foreign
 from jaxft.release.selection import Row
@@ -79,9 +79,10 @@ def write(runs: Run | Iterable[Run], path: str | Path, where: Mapping[str, Any] 
         made = _made(row, *curves[row["folder"]][row["trial"]], metrics[row["task"]])
         data.setdefault(row["task"], {}).setdefault(str(row["init_seed"]), {})[str(row["order_seed"])] = made
     try:
-        shards.write_text(Path(path), json.dumps(data, allow_nan=False) + "\n")
-    except (OSError, ValueError) as error:  # the latter of a name that no file can have
-        raise BadInput(f"{path}: cannot be written ({shards.line(error)}); give another file") from None
+        place, name = folder.split(path)
+        place.write(name, json.dumps(data, allow_nan=False).encode() + b"\n")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({line(error)}); give another file") from None
     return len(chosen)
 
 
