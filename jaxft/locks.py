@@ -101,7 +101,7 @@ def others(folder: Folder, part: Part) -> bool:
     found = False
     for name, shard in _names(folder):
         in_our_way = not _together(part.shard, shard)
-        who = _leased(folder, name, note=in_our_way) if folder.local is None else _locked(folder.local / name)
+        who = _leased(folder, name) if folder.local is None else _locked(folder.local / name)
         if who and in_our_way:
             which = f"shard {shard[0]}/{shard[1]} of it" if shard else "to it"
             rule = ""
@@ -131,8 +131,8 @@ def take(folder: Folder, part: Part) -> Held:
     if folder.local is not None:
         return _lock(folder, f".lock{part.key}")
     for name, shard in _names(folder):
-        if not _together(part.shard, shard):
-            folder.remove(name)  # stale, or `others` had refused
+        if not _together(part.shard, shard) and not _leased(folder, name):
+            _take_over(folder, name)
     held = _lease(folder, f".lease{part.key}")
     try:
         held.check()
@@ -194,18 +194,25 @@ def _lock(folder: Folder, name: str) -> Held:
     return Held(lambda: None, lambda: os.close(descriptor))
 
 
-def _leased(folder: Folder, name: str, *, note: bool) -> str:
+def _leased(folder: Folder, name: str) -> str:
     """Who holds the lease; empty where nobody does, or its process is dead."""
     found = _read(folder, name)
-    if found is None or _dead(found):
+    if found is None or _dead(found) or _age(found) > STALE:
         return ""
-    age = time.time() - found["time"]
-    if age <= STALE:
-        return f"{found['who']}; its lease {folder.place(name)} ends {STALE / 60:.0f} minutes after the last renewal"
-    if note:
-        said = f"not renewed for {age / 60:.0f} minutes ({found['who']}): its process is taken for dead"
+    return f"{found['who']}; its lease {folder.place(name)} ends {STALE / 60:.0f} minutes after the last renewal"
+
+
+def _age(lease: dict[str, Any]) -> float:
+    return time.time() - lease["time"]
+
+
+def _take_over(folder: Folder, name: str) -> None:
+    """Removes a lease, so that its process, should it wake, finds it gone."""
+    found = _read(folder, name)
+    if found is not None and not _dead(found):
+        said = f"not renewed for {_age(found) / 60:.0f} minutes ({found['who']}): its process is taken for dead"
         warnings.warn(Note(f"{folder.place(name)}: {said}"), stacklevel=2)
-    return ""
+    folder.remove(name)
 
 
 def _dead(lease: dict[str, Any]) -> bool:

@@ -3,8 +3,10 @@
 `shards.py` says when a flush counts, `locks.py` who may write, `folder.py` where a folder may lie.
 """
 
+import re
 import weakref
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -98,10 +100,8 @@ class Store:
         self._check = held.check
         self.close = weakref.finalize(self, held.release)
         """Gives the folder back, which the end of the process does too."""
-        numbers = [
-            name[: len(name) - len(locks.suffix(name)) - len(".parquet")] for name in shards.files(folder, "trials")
-        ]
-        self._next = max((int(number) for number in numbers if number), default=-1) + 1
+        names = shards.files(folder, "trials")
+        self._next = max((int(number[0]) for name in names if (number := re.match(r"[0-9]+", name))), default=-1) + 1
 
     @classmethod
     def open(
@@ -127,7 +127,8 @@ class Store:
         if part.process:
             done = cls.finished(folder)
             resolved = _agreed(folder, study, resolved, trials, done)
-            return cls(folder, part, resolved, hp, done, locks.UNHELD)
+            with shards.reading(folder):
+                return cls(folder, part, resolved, hp, done, locks.UNHELD)
         with shards.writing(folder):
             _refuse_others(folder)
             folder.make()
@@ -232,9 +233,15 @@ class Store:
         self._next += 1  # even if it fails: what a failed flush leaves must never get a twin
         with shards.writing(self.folder):
             self._check()
-            for kind in DATA_SETS:
-                if tables[kind].num_rows:  # an empty file would lack columns: the metrics are not known
-                    shards.write(self.folder, f"{kind}/{name}", tables[kind])
+            try:
+                for kind in DATA_SETS:
+                    if tables[kind].num_rows:  # an empty file would lack columns: the metrics are not known
+                        shards.write(self.folder, f"{kind}/{name}", tables[kind])
+            except OSError:
+                with suppress(OSError):  # first the mark: an error may come after the file is there
+                    for kind in reversed(DATA_SETS):
+                        self.folder.remove(f"{kind}/{name}")
+                raise
         self.done.update(names)
 
 

@@ -193,7 +193,7 @@ class Study:
         eval: when trials are evaluated.
         stop: when they are dropped.
         pool: how many are trained at once.
-        out: the run folder; runs/NAME when not given.
+        out: the run folder, a path or a URL such as gs://bucket/runs/mrpc; runs/NAME when not given.
     """
 
     name: str = "study"

@@ -5,6 +5,7 @@ import sys
 import endings
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from endings import ended, study, task
@@ -155,6 +156,19 @@ def test_settings_of_every_type_have_a_column():
     }
     found = rows.tables([ended(trial) for trial in trials], kinds)["trials"].to_pandas()
     assert set(found["hp.train.schedule"]) == {"linear", "cosine"}
+
+
+def test_rows_of_a_version_that_knew_no_earlier_width_stay_readable(tmp_path):
+    first, second, *_ = trials = expand(study())
+    store = Store.open(tmp_path, study(), {}, trials)
+    store.append([ended(first), ended(second)._replace(earlier="4 slots on each of 8 devices to step 120")])
+    path = tmp_path / "trials" / "000000.parquet"
+    table = pq.read_table(path)
+    assert table["earlier"].to_pylist() == ["", "4 slots on each of 8 devices to step 120"]
+    pq.write_table(table.drop_columns("earlier"), path)
+    assert load(tmp_path).trials.earlier.to_list() == ["", ""]
+    assert Store.open(tmp_path, study(), {}, trials).done == {first.id, second.id}
+    assert pq.read_table(path).column_names == table.column_names
 
 
 def test_resolved_values_stay(tmp_path):

@@ -111,6 +111,22 @@ def test_a_failed_flush_may_be_tried_again(tmp_path, calls, monkeypatch):
     assert set(found.evals.trial) == {trials[0].id}
 
 
+@pytest.mark.parametrize("moment", [("replace", k) for k in range(1, 5)] + [("fsync", k) for k in range(1, 9)], ids=str)
+def test_a_full_disk_at_any_moment_of_a_flush_loses_nothing(tmp_path, calls, monkeypatch, moment):
+    trials = expand(study())
+    store = Store.open(tmp_path, study(), {}, trials)
+    store.append([ended(trials[0])])
+    calls(*moment, OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(BadInput, match=r"cannot be written .No space left on device.; finished trials are kept") as bad:
+        store.append([ended(trial) for trial in trials[1:3]])
+    assert "\n" not in str(bad.value)
+    monkeypatch.undo()
+    whole(tmp_path, {trials[0].id})
+    store.append([ended(trial) for trial in trials[1:3]])
+    whole(tmp_path, {trial.id for trial in trials[:3]})
+    assert load(tmp_path).trials.trial.to_list() == [trial.id for trial in trials[:3]]
+
+
 @pytest.mark.parametrize("kind", DATA_SETS)
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbled", "text", "other"])
 def test_a_damaged_file_is_named(tmp_path, kind, damage):
@@ -194,6 +210,24 @@ def test_a_read_only_folder_is_one_clear_line(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match=r"run: cannot be written .Read-only file system.") as bad:
         Store.open(tmp_path / "run", study(), {}, expand(study()))
     assert "\n" not in str(bad.value)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_has_become_read_only_can_still_be_read(tmp_path, monkeypatch, code):
+    endings.folder(tmp_path, study())
+    real = os.open
+
+    def refuse(path, flags, *mode):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(BadInput, match=rf"cannot be written .{os.strerror(code)}.; finished trials are kept") as bad:
+        Store.open(tmp_path, study(), {}, expand(study()))
+    assert "\n" not in str(bad.value)
+    assert len(load(tmp_path).trials) == 6
+    assert Store.decided(tmp_path) == {}
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jaxft import spec, trials
 from jaxft.config import EvalConfig, SeedGrid, StopConfig, Study, TrainConfig
 from jaxft.errors import BadInput
-from jaxft.trials import Seeds, expand, group, identify, seeds
+from jaxft.trials import Seeds, expand, group, identify, read_shard, seeds, share
 
 SMALL = SeedGrid(init=1, order=1)
 INF = float("inf")
@@ -259,3 +259,30 @@ def test_groups_share_all_that_is_fixed_but_the_length():
     assert [{t.fixed["train.batch_size"] for t in members} for members in groups] == [{8}, {16}]
     assert sorted(t.id for members in groups for t in members) == sorted(t.id for t in found)
     assert trials.shape({"train.epochs": 1, "task.n_train": 2, "model": "m"}) == {"model": "m"}
+
+
+@given(st.integers(0, 40), st.integers(1, 12))
+def test_shares_are_each_trial_once_and_even(number, count):
+    found = [share(list(range(number)), (index, count)) for index in range(1, count + 1)]
+    assert sorted(trial for part in found for trial in part) == list(range(number))
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+
+
+def test_a_share_has_a_bit_of_every_setting():
+    study = Study(seeds=SeedGrid(init="1..4", order=1), sweep={"train.lr": [1e-5, 2e-5]})
+    assert [trial.hp["train.lr"] for trial in share(expand(study), (2, 4))] == [1e-5, 2e-5]
+
+
+def test_a_shard_is_read():
+    assert read_shard("3/8") == (3, 8)
+    assert read_shard("1/1") == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["0/8", "9/8", "a", "3", "", "3/", "/8", "-1/8", "1/0", "1/2/3", " 1/2", "٣/٨", "1.0/2"]
+)
+def test_what_is_no_shard(text):
+    with pytest.raises(BadInput) as caught:
+        read_shard(text)
+    assert str(caught.value).startswith("--shard: expected I/N, the I-th of N shares, such as 1/8 to 8/8; found ")
+    assert "\n" not in str(caught.value)
