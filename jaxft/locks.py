@@ -68,9 +68,9 @@ UNHELD = Held(lambda: None, lambda: None)
 """For processes that rely on another one's lock."""
 
 
-def suffix(name: str) -> str:
-    """The part in a flush's name: "-3of8-p1" of 000012-3of8-p1.parquet."""
-    return name.removesuffix(".parquet").lstrip("0123456789")
+def suffix(name: str) -> str | None:
+    """What a part calls its flushes: "-3of8-p1" of 000012-3of8-p1.parquet; None where no part wrote the file."""
+    return name.removesuffix(".parquet").lstrip("0123456789") if _FLUSH.fullmatch(name) else None
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def flushes(folder: Folder) -> Flushes:
     name counts for all data sets, and a Note says so.
 
     Raises:
-        BadInput: a file cannot be read, or one part has a trial twice.
+        BadInput: a file cannot be read, or has trials that another one of the same part, or of none, has too.
     """
     found: dict[str, pa.Table] = {}
     first: dict[str, str] = {}
@@ -170,7 +170,8 @@ def _say_twice(folder: Folder, name: str, copies: Mapping[str, str]) -> None:
     """Of trials in this file that earlier ones have."""
     place = folder.place(f"trials/{name}")
     for trial, first in copies.items():
-        if locks.suffix(first) == locks.suffix(name):
+        parts = {locks.suffix(first), locks.suffix(name)}
+        if len(parts) == 1 or None in parts:  # somebody copied it
             before = folder.place(f"trials/{first}")
             raise BadInput(f"{place}: trial {trial} is in {before} too; remove one of the two files")
     trial, first = next(iter(copies.items()))

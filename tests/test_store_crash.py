@@ -159,12 +159,14 @@ def test_a_damaged_file_is_named(tmp_path, kind, damage):
     whole(tmp_path, {trial.id for trial in expand(study())})
 
 
-def test_a_copied_file_is_found(tmp_path):
+@pytest.mark.parametrize("name", ["000009.parquet", "copy.parquet"])
+def test_a_copied_file_is_found(tmp_path, name):
     endings.folder(tmp_path, study())
     path = tmp_path / "trials" / "000001.parquet"
-    path.with_name("000009.parquet").write_bytes(path.read_bytes())
-    with pytest.raises(BadInput, match=r"000009.parquet: trial \w+ is in .*000001.parquet too"):
-        Store.finished(tmp_path)
+    path.with_name(name).write_bytes(path.read_bytes())
+    for read in (Store.finished, load):
+        with pytest.raises(BadInput, match=rf"{name}: trial \w+ is in .*000001.parquet too"):
+            read(tmp_path)
 
 
 def test_another_study_is_refused_and_nothing_is_touched(tmp_path):
