@@ -181,6 +181,34 @@ def test_a_live_shard_binds_the_others_before_any_trial_is_finished(tmp_path):
         assert opened(tmp_path, (2, 2)).resolved == {"a": {"slots": 4}}
 
 
+def test_what_shards_decide_is_kept_together(place):
+    first, second = opened(place, (1, 2)), opened(place, (2, 2))
+    first.resolve("a", {"slots": 4})
+    second.resolve("b", {"slots": 8})
+    assert load(place).resolved == {"a": {"slots": 4}, "b": {"slots": 8}} == second.resolved
+    with pytest.raises(BadInput, match=r"b.slots is 8 there, but 2 now"):
+        first.resolve("b", {"slots": 2})
+
+
+def test_one_waits_for_another_that_reads_and_writes(tmp_path):
+    code = """if True:
+        import sys, time
+        from jaxft.folder import Folder
+        from jaxft.locks import alone
+        folder = Folder.at(sys.argv[1])
+        with alone(folder):
+            print("in", flush=True)
+            time.sleep(0.5)
+            folder.write("written", b"")
+    """
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=-1, text=True, env=env) as other:
+        assert other.stdout.readline() == "in\n"
+        with locks.alone(Folder.at(tmp_path)):
+            assert (tmp_path / "written").exists()
+
+
 def test_shards_that_start_at_the_same_moment(tmp_path):
     with processes(tmp_path, "1/4", "2/4", "3/4") as others:
         assert [line for line, _ in others] == ["ready"] * 3
