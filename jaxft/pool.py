@@ -166,7 +166,7 @@ class Pool:
     def _stacked(self, leaves: Sequence[Any]) -> jax.Array:
         """One leaf per device, without a copy of all of them in host memory."""
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             return np.asarray(leaves[index[0].start or 0])[None]
 
         return jax.make_array_from_callback((len(leaves), *np.shape(leaves[0])), self._spread, part)

@@ -211,13 +211,11 @@ def _settings(study: Study, changes: Mapping[str, Any]) -> tuple[dict[str, Any],
     methods = {key: value for key, value in changes.items() if key.startswith("method.")}
     leaves = {**flat(study), **{key: value for key, value in changes.items() if key not in methods}}
     method, numbers = spec.numbers(leaves["method"], methods)
-    fixed = {
-        key: value
-        for key, value in leaves.items()
-        if KEYS.get(key) is not float and not key.startswith((*FREE, "stop."))
-    }
+    rules = _stop(build(leaves).stop)
+    leaves = {key: value for key, value in leaves.items() if not key.startswith((*FREE, "stop."))}
+    fixed = {key: value for key, value in leaves.items() if KEYS.get(key) is not float}
     hp = {key: float(value) for key, value in leaves.items() if KEYS.get(key) is float}
-    return {**fixed, "method": method}, {**hp, **numbers, **_stop(build(leaves).stop)}
+    return {**fixed, "method": method}, {**hp, **numbers, **rules}
 
 
 def _stop(rules: StopConfig) -> dict[str, float]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jaxft import spec, trials
 from jaxft.config import EvalConfig, SeedGrid, StopConfig, Study, TrainConfig
 from jaxft.errors import BadInput
+from jaxft.study import PoolConfig
 from jaxft.trials import Seeds, expand, group, identify, read_shard, seeds, share
 
 SMALL = SeedGrid(init=1, order=1)
@@ -286,3 +287,10 @@ def test_what_is_no_shard(text):
         read_shard(text)
     assert str(caught.value).startswith("--shard: expected I/N, the I-th of N shares, such as 1/8 to 8/8; found ")
     assert "\n" not in str(caught.value)
+
+
+def test_how_a_study_is_run_changes_no_trial():
+    """Where, at which width and with how many checkpoints: a run that goes on otherwise finds its trials."""
+    here = Study()
+    there = replace(here, out="elsewhere", pool=PoolConfig(slots=3, devices=2, checkpoint_minutes=0.5))
+    assert [trial.id for trial in trials.expand(here)] == [trial.id for trial in trials.expand(there)]
