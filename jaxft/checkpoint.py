@@ -1,9 +1,9 @@
 """Trials in flight, set down in the run folder: each as it was taken from its slot, to go on in any other.
 
 Nothing but a trial's own state is needed for it to go on, so nothing else is kept: what is finished and what waits
-follow from the rows and the study. A checkpoint is a folder with one file per trial, made by one process of its own slots
-alone. orbax makes it appear as a whole, on a disk and on an object store; the file format, safetensors, holds arrays and
-cannot hold code. What is read is checked against a sum, down to the last bit.
+follow from the rows and the study. A checkpoint is a folder with one file per trial, made by one process of its own
+slots alone. orbax makes it appear as a whole, on a disk and on an object store; the file format, safetensors, holds
+arrays and cannot hold code. What is read is checked against a sum, down to the last bit.
 """
 
 import json
@@ -150,10 +150,11 @@ def read(path: str, like: Replica) -> Parked:
     try:
         content = _path(path).read_bytes()
         size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size])["__metadata__"]
-        if int(header["crc32"]) != _sum(content[8 + size :], header["told"]):
+        header = json.loads(content[8 : 8 + size])
+        about = header.pop("__metadata__")
+        if int(about["crc32"]) != _sum(content[8 + size :], header, about["told"]):
             raise Unreadable("its sum is another")
-        arrays, told = load(content), json.loads(header["told"])
+        arrays, told = load(content), json.loads(about["told"])
         leaves, shape = jax.tree_util.tree_flatten_with_path(like)
         names = [_name(way) for way, _ in leaves]
         for name, (_, leaf) in zip(names, leaves, strict=True):
@@ -178,14 +179,15 @@ def written(parked: Parked) -> bytes:
         _name(way): np.asarray(leaf, order="C") for way, leaf in jax.tree_util.tree_leaves_with_path(parked.replica)
     }
     leaves |= {f"record/{name}": np.asarray(values, order="C") for name, values in parked.arrays.items()}
-    body = save(leaves)
-    start = 8 + int.from_bytes(body[:8], "little")
-    told = json.dumps(parked.told)
-    return save(leaves, {"told": told, "crc32": str(_sum(body[start:], told))})
+    plain, told = save(leaves), json.dumps(parked.told)
+    size = int.from_bytes(plain[:8], "little")
+    header = json.loads(plain[8 : 8 + size])
+    return save(leaves, {"told": told, "crc32": str(_sum(plain[8 + size :], header, told))})
 
 
-def _sum(body: bytes, told: str) -> int:
-    return crc32(told.encode(), crc32(body))
+def _sum(body: bytes, header: dict[str, Any], told: str) -> int:
+    """Of all that a file says."""
+    return crc32(json.dumps([header, told], sort_keys=True).encode(), crc32(body))
 
 
 def _write(target, parked: Mapping[str, Parked]) -> None:

@@ -79,7 +79,7 @@ def _run_group(
     progress.compiled(pool.compile_seconds)
     with flight.halt:
         for news in work(group, trials, pool, flight):
-            store.append(news.rows)
+            store.append(list(news.rows))
             progress.block(news)
 
 
@@ -125,6 +125,7 @@ def work(group: Group, trials: Sequence[Trial], pool: Pool, flight: Flight | Non
         before, told = told, time.monotonic()
         idle = pool.slots * steps - taken
         yield News(running, ended, examples, told - before, devices, taken, idle, waiting, rows)
+        stop |= processes.count() == 1 and flight.halt.asked  # while rows were written; several have agreed already
         if due or (stop and scheduler.busy):
             flight.set_down(pool, records, group.decided, stop=stop)
 

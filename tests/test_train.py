@@ -9,70 +9,16 @@ import pandas as pd
 import pytest
 import toys
 import yaml
+from studies import Quiet, rows, same_bits, study
 
-from jaxft import cli, config, forecast, pool, store, train
-from jaxft.errors import BadInput
-
-MOVING = ["slot", "device", "seconds", "versions"]
-"""Columns that may differ between two runs of the same trial."""
-
-
-class Quiet:
-    """Counts instead of printing."""
-
-    def __init__(self):
-        self.ended, self.examples, self.taken, self.blocks = [], 0, 0, 0
-
-    def start(self, total, done):
-        pass
-
-    def compiled(self, seconds):
-        pass
-
-    def block(self, news):
-        self.ended += news.ended
-        self.examples += news.examples
-        self.taken += news.taken
-        assert 0 <= news.taken <= news.taken + news.idle
-        assert 0 < news.devices <= news.seconds
-        self.blocks += 1
-
-    def finish(self, folder):
-        pass
+from jaxft import cli, forecast, pool, store, train
+from jaxft.errors import BadInput, Note
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A study of 2 x 3 trials on files of our own, as YAML would give it."""
     return toys.settings(tmp_path_factory.mktemp("study"))
-
-
-def study(base, folder, **changes):
-    """The study with some sections changed, in a run folder of its own."""
-    merged = {k: {**v, **changes.pop(k)} if isinstance(v, dict) and k in changes else v for k, v in base.items()}
-    path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(merged | changes | {"out": str(folder / "run")}))
-    return config.load(path)
-
-
-def rows(folder) -> pd.DataFrame:
-    """The trials of a run folder in an order that no scheduler decides."""
-    return store.load(folder).trials.sort_values("trial", ignore_index=True)
-
-
-def same_bits(one, other) -> None:
-    """Two run folders hold the same trials, curves, losses and predictions, bit for bit."""
-    pd.testing.assert_frame_equal(rows(one).drop(columns=MOVING), rows(other).drop(columns=MOVING), check_exact=True)
-    a, b = store.load(one), store.load(other)
-    for part, keys in (
-        ("evals", ["trial", "step", "split"]),
-        ("losses", ["trial"]),
-        ("predictions", ["trial", "split", "at"]),
-    ):
-        x, y = (getattr(run, part).sort_values(keys, ignore_index=True) for run in (a, b))
-        for column in x:
-            bits = [[np.asarray(v).tobytes() if v is not None else None for v in f[column]] for f in (x, y)]
-            assert bits[0] == bits[1], (part, column)
 
 
 @pytest.fixture(scope="module")
@@ -241,12 +187,15 @@ def test_a_width_that_does_not_fit_says_what_would(base, tmp_path, monkeypatch):
     assert auto.slots == 2, "4 do not fit, 2 do"
 
 
-def test_the_width_stays_with_the_study(base, whole, tmp_path):
+def test_the_width_stays_with_the_study_unless_another_is_asked_for(base, whole, tmp_path):
     train.run(study(base, tmp_path, seeds={"init": 1, "order": 1}), progress=Quiet())
-    with pytest.raises(BadInput, match=r"pool.slots: 3, .* started with 2"):
-        train.run(study(base, tmp_path, pool={"slots": 3}), progress=Quiet())
     train.run(study(base, tmp_path, seeds={"init": 1, "order": "1..2"}, pool={"slots": "auto"}), progress=Quiet())
     assert set(rows(tmp_path / "run")["slots_per_device"]) == {2}
+    with pytest.warns(Note, match=r"pool.slots: 3, .* started with 2"):
+        train.run(study(base, tmp_path, pool={"slots": 3}), progress=Quiet())
+    assert rows(tmp_path / "run")["slots_per_device"].value_counts().to_dict() == {3: 4, 2: 2}
+    train.run(study(base, tmp_path, seeds={"init": "1..3", "order": "1..3"}, pool={"slots": "auto"}), progress=Quiet())
+    assert rows(tmp_path / "run")["slots_per_device"].value_counts().to_dict() == {2: 5, 3: 4}
 
 
 def test_finished_trials_survive_what_is_refused(base, tmp_path):
