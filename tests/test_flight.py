@@ -185,21 +185,22 @@ def test_a_trial_is_read_as_it_was_written(tmp_path):
     Checkpoints(str(tmp_path))._save(checkpoint._path(str(tmp_path)) / "checkpoints/p0/000001", {"x": one}, set())
     found = Checkpoints(str(tmp_path)).found()
     assert {name: here.step for name, here in found.items()} == {"x": -3}
-    again = checkpoint.read(found["x"].path, one.replica)
-    assert jax.tree.all(jax.tree.map(np.array_equal, again.replica, one.replica))
-    assert (str(again.told), again.arrays["losses"].tolist()) == (str(one.told), [1, 1])
+
+    def same(again: Parked) -> bool:
+        leaves = jax.tree.all(jax.tree.map(np.array_equal, again.replica, one.replica))
+        return leaves and str(again.told) == str(one.told) and again.arrays["losses"].tolist() == [1, 1]
+
+    assert same(checkpoint.read(found["x"].path, one.replica))
     whole = Path(found["x"].path).read_bytes()
-    assert whole == checkpoint.written(one)
     for number, place in enumerate(range(0, len(whole), 41)):
         torn = bytearray(whole)
         torn[place] ^= 1 << number % 8
         for content in (bytes(torn), whole[:place]):
             Path(found["x"].path).write_bytes(content)
             try:
-                again = checkpoint.read(found["x"].path, one.replica)
+                assert same(checkpoint.read(found["x"].path, one.replica)), "a blank of the header at most"
             except Unreadable:
                 continue
-            assert checkpoint.written(again) == whole, "a blank of the header at most"
     Path(found["x"].path).write_bytes(whole)
     with pytest.raises(Unreadable, match=r"status is float32 \[1\], expected int32 \[\]"):
         checkpoint.read(found["x"].path, one.replica._replace(status=np.int32(0)))
