@@ -5,7 +5,8 @@
 #   TPU=v4-32 ZONE=us-central2-b OUT=gs://BUCKET/runs/mrpc launch/tpu_pod.sh configs/dodge2020/mrpc.yaml
 #   DRY_RUN=1 TPU=... (as above)    prints the commands and runs none
 #
-# All arguments go to `jaxft run`, in the repository's folder, with --out OUT: the machines' own disks are gone with them. From the environment:
+# All arguments go to `jaxft run`, in the repository's folder, with --out OUT: the machines' own disks are gone with them.
+# From the environment:
 #
 #   TPU, ZONE, OUT  as above: accelerator type, zone, run folder in a bucket
 #   PROJECT=NAME    gcloud's own without it
@@ -93,9 +94,10 @@ done
 tar --exclude=./.git --exclude='./.venv*' --exclude=./.cache --exclude=./runs -czf "$archive" .
 tpus tpu-vm scp "$archive" "$pod:jaxft.tgz" --worker all
 # uv brings a Python: that of the machines may be older than 3.11.
-on_all "set -e; mkdir -p jaxft; tar -xzf jaxft.tgz -C jaxft; cd jaxft; python3 -m pip install --quiet --user uv
-uv=\$HOME/.local/bin/uv; \$uv venv --quiet --python 3.12 .venv
-\$uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable '.[${EXTRAS:-tpu,hub}]' gcsfs"
+uv="python3 -m uv"
+install="$uv pip install --quiet --python .venv/bin/python --constraint constraints.txt"
+on_all "mkdir -p jaxft && tar -xzf jaxft.tgz -C jaxft && cd jaxft && python3 -m pip install --quiet --user uv &&\
+ $uv venv --quiet --allow-existing --python 3.12 .venv && $install --editable '.[${EXTRAS:-tpu,hub}]' gcsfs"
 
 # In the background, so that a signal reaches this script at once: jaxft then stops in good order.
 words=$(printf '%q ' "$@" --out "$OUT" --distributed auto)
