@@ -91,7 +91,7 @@ while :; do
 done
 
 # What lies here but for what is made: studies, data and checkpoints of your own too.
-tar --exclude=./.git --exclude='./.venv*' --exclude=./.cache --exclude=./runs -czf "$archive" .
+[[ -n ${DRY_RUN:-} ]] || tar --exclude=./.git --exclude='./.venv*' --exclude=./.cache --exclude=./runs -czf "$archive" .
 tpus tpu-vm scp "$archive" "$pod:jaxft.tgz" --worker all
 # uv brings a Python: that of the machines may be older than 3.11.
 uv="python3 -m uv"
