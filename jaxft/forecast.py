@@ -4,18 +4,19 @@ import json
 import time
 from collections.abc import Sequence
 from functools import cache
+from math import inf
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxft import ceilings, cost, replica, train
-from jaxft.cost import Bound, Chip, Cost
+from jaxft import ceilings, cost, replica, scale, train
+from jaxft.cost import Bound, Chip
 from jaxft.groups import Group, entry, pooled, prepare
 from jaxft.pool import Memory, Pool, size
 from jaxft.progress import duration
-from jaxft.scale import COUNTS, Prediction, predict
+from jaxft.scale import COUNTS, SLICES, Deal, Prediction, deal, predict
 from jaxft.store import Store
 from jaxft.study import Study
 from jaxft.trials import expand
@@ -41,6 +42,8 @@ class GroupPlan(NamedTuple):
     """Per device."""
     devices: int
     memory: Memory
+    checkpoint: int
+    """Bytes of the replicas in all slots."""
     compile_seconds: float
     step_seconds: float
     """One step of all slots, measured on empty ones: the same program, nothing trained."""
@@ -52,22 +55,10 @@ class GroupPlan(NamedTuple):
     """One step of all slots, by formula, at the ceilings of this machine."""
     elsewhere: list[Prediction]
     """Trials per hour by the same formula, at the ceilings of other chips."""
+    slices: dict[str, Deal]
+    """The hours of all trials on whole slices, by the same formula."""
     records: dict[str, float]
     """Trials per hour that a benchmark has measured on one of these chips."""
-
-
-class Work(NamedTuple):
-    """What a group's trials need, by the formula of `cost.py`."""
-
-    step: Cost
-    trial: Cost
-    """With its evaluations; the mean over trials."""
-    tokens: float
-    """Of a step's batch, the mean."""
-    width: int
-    """Of the model."""
-    memory: float
-    """Bytes of a replica."""
 
 
 def plan(study: Study) -> list[GroupPlan]:
@@ -100,6 +91,7 @@ def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Ch
     # Slots are busy until the queue is empty, and the longest trial has to be waited for.
     blocks = max(sum(missing) / pool.slots, *missing, 0) / group.recipe.every
     needed = work(group)
+    load = {"trials": len(totals), **needed.load}
     model = group.trials[0].fixed["model"]
     records = {chip.name: measured(chip.name, model, group.task.name) for chip in cost.CHIPS}
     return GroupPlan(
@@ -112,12 +104,14 @@ def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Ch
         slots=pool.slots_per_device,
         devices=len(pool.devices),
         memory=pool.memory,
+        checkpoint=saved(pool.state),
         compile_seconds=pool.compile_seconds,
         step_seconds=step,
         evaluation_seconds=evaluation,
         seconds=blocks * (group.recipe.every * step + evaluation),
         bound=Bound(*(pool.slots * seconds for seconds in cost.bound(needed.step, here, group.precision))),
-        elsewhere=[_elsewhere(chip, group, needed) for chip in cost.CHIPS],
+        elsewhere=[predict(chip, group.precision, needed.trial, **load) for chip in cost.CHIPS],
+        slices={s.name: deal(s.chip, s.chips, group.precision, needed.trial, **load) for s in SLICES},
         records={name: rate for name, rate in records.items() if rate is not None},
     )
 
@@ -130,34 +124,35 @@ def reached(devices: Sequence, precision: str) -> tuple[float, float]:
     return flops, ceilings.copy(devices, size=max(2**24, 2**29 // len(devices)))
 
 
-def work(group: Group) -> Work:
+def work(group: Group) -> scale.Work:
     """What the trials of a group need, from the shapes of what they train and the lengths of their examples."""
     like = entry(group.trials[0], group)
     one = jax.eval_shape(lambda shared, entry: replica.init(group.recipe, shared, entry), group.shared, like)
     w0 = jax.eval_shape(group.recipe.model.init, jax.random.key(0))
-    shapes = {name: leaf.shape for name, leaf in one.params.items()}
     layers, width = cost.sizes({name: leaf.shape for name, leaf in w0.items()})
-    model = {"width": width, "layers": layers, "dtype": group.precision}
-    share = group.recipe.batch / len(group.task.train.labels)
-    batch = {name: share * total for name, total in _sums(group.task.train).items()}
-    step = cost.step_cost(shapes, **batch, **model)
-    evaluation = cost.evaluation_cost(shapes, **_sums(*group.task.evals.values()), **model)
     totals = [length.total for length in group.lengths.values()]
-    steps = sum(totals) / len(totals)
-    evaluations = sum(-(-total // group.recipe.every) for total in totals) / len(totals)
-    trial = Cost(*(steps * a + evaluations * b for a, b in zip(step, evaluation, strict=True)))
-    return Work(step, trial, batch["tokens"], width, cost.memory(shapes, tokens=batch["tokens"], **model))
+    return scale.needs(
+        {name: leaf.shape for name, leaf in one.params.items()},
+        _lengths(group.task.train),
+        np.concatenate([_lengths(split) for split in group.task.evals.values()]),
+        batch=group.recipe.batch,
+        steps=sum(totals) / len(totals),
+        evaluations=sum(-(-total // group.recipe.every) for total in totals) / len(totals),
+        width=width,
+        layers=layers,
+        dtype=group.precision,
+        shared=saved(group.shared),
+    )
 
 
-def _sums(*splits: Split) -> dict[str, float]:
-    """What the formula asks of the examples of some splits."""
-    lengths = np.concatenate([np.diff(np.asarray(split.offsets)) for split in splits]).astype(np.float64)
-    return {"tokens": lengths.sum(), "squares": np.square(lengths).sum(), "examples": len(lengths)}
+def saved(replicas: Any) -> int:
+    """Bytes of a tree of arrays, or of their shapes; of replicas, what a checkpoint holds."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(replicas))
 
 
-def _elsewhere(chip: Chip, group: Group, needed: Work) -> Prediction:
-    trials, (_, trial, tokens, width, memory) = len(group.trials), needed
-    return predict(chip, group.precision, trial, trials=trials, tokens=tokens, width=width, memory=memory)
+def _lengths(split: Split) -> np.ndarray:
+    """Tokens of each example."""
+    return np.diff(np.asarray(split.offsets))
 
 
 def measured(chip: str, model: str, lengths: str) -> float | None:
@@ -192,11 +187,16 @@ def describe(study: Study, plans: list[GroupPlan]) -> str:
             f"  slots     {p.slots} per device x {p.devices} device(s) = {p.slots * p.devices}",
             f"  memory    {size(p.memory.per_replica)} a replica, {size(p.memory.total)} per device "
             f"of {size(p.memory.limit)} free (from the compiled program)",
+            f"  saved     {size(p.checkpoint)} by a checkpoint: parameters, optimiser and data order of all slots",
             f"  time      {p.compile_seconds:.1f} s to compile, {p.step_seconds:.3g} s a step and "
             f"{p.evaluation_seconds:.3g} s an evaluation of all slots (measured on empty slots)",
             f"  estimate  {duration(p.seconds)} for the {p.trials - p.done} trials that are left",
             *_bounds(p),
         ]
+    if len(plans) > 1:
+        hours = {name: sum(p.slices[name].hours for p in plans) for name in plans[0].slices}
+        at_best = ", ".join(f"{name} {duration(3600 * h)}" for name, h in hours.items() if h < inf)
+        lines.append(f"predicted for all groups, not measured: {at_best or 'no slice has room'}")
     lines.append(f"in all: about {duration(sum(p.seconds + p.compile_seconds for p in plans))}")
     return "\n".join(lines)
 
@@ -222,8 +222,19 @@ def _bounds(p: GroupPlan) -> list[str]:
         "  predicted by the same formula, not measured: how many replicas such a chip holds, and needs to be busy;",
         "  trials per hour at best, evaluations included, on so many chips; and what binds",
         *(f"    {line}  {end}" for line, end in zip(lines, ends, strict=True)),
+        *(_whole(name, p.trials, p.slices[name]) for name in p.slices),
         *(f"  measured  {rate:,.0f} trials per hour on one {chip}" for chip, rate in p.records.items()),
     ]
+
+
+def _whole(name: str, trials: int, deal: Deal) -> str:
+    """What a slice would take for all trials."""
+    if not deal.held:
+        return f"  predicted {name}: a chip has no room for a replica"
+    return (
+        f"  predicted {name}: {duration(3600 * deal.hours)} at best for all {trials:,} trials, "
+        f"{deal.at_once:,} at once; {deal.binds} binds"
+    )
 
 
 def _rate(rate: float) -> str:

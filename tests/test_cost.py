@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import yaml
 
 from jaxft import cli, cost, forecast, models, replica, scale
 from jaxft.data import batch
+from jaxft.progress import duration
 from jaxft.types import Split
 
 BASE = toys.BERT | {
@@ -197,6 +200,63 @@ def test_memory_binds_where_too_few_replicas_fit():
     assert (none.fits, none.rates[0], none.binds[0]) == (0, 0, "memory")
 
 
+def test_a_slice_takes_as_long_as_its_waves():
+    """7 chips of 12 replicas, 11 of which keep one busy: 100 trials are two waves, of 8 a chip."""
+    load = {"trials": 100, "tokens": 1024.0, "width": 768, "memory": 10e9}
+    found = scale.deal(H200, 7, "bfloat16", TRIAL, **load)
+    seconds = cost.bound(TRIAL, H200, "bfloat16").seconds
+    assert found.hours == pytest.approx(2 * 11 * seconds / 3600)
+    assert (found.held, found.at_once, found.fits, found.enough) == (8, 56, 12, 11)
+    assert scale.deal(H200, 200, "bfloat16", TRIAL, **load).at_once == 100
+    assert scale.deal(H200, 7, "bfloat16", TRIAL, **load, shared=20e9).fits == 10
+    none = scale.deal(H200, 7, "bfloat16", TRIAL, **load, shared=200e9)
+    assert (none.hours, none.held, none.binds) == (math.inf, 0, "memory")
+
+
+def test_trials_bind_where_chips_are_left_over():
+    load = {"tokens": 4096.0, "width": 4096, "memory": 10e9}
+    assert scale.deal(H200, 8, "bfloat16", TRIAL, trials=8, **load).binds == "matmul"
+    assert scale.deal(H200, 8, "bfloat16", TRIAL, trials=7, **load).binds == "trials"
+
+
+def test_slices_have_as_many_chips_as_their_makers_say():
+    assert {each.name: (each.chip.name, each.chips) for each in scale.SLICES} == {
+        "TPU v4-32": ("TPU v4", 32 // 2),
+        "TPU v5e-256": ("TPU v5e", 256),
+    }
+
+
+def test_a_checkpoint_holds_three_numbers_a_parameter_and_the_order_of_the_data():
+    """Of 32 BERT-base it is about 40 GB, as the project reckons elsewhere; with few words less."""
+
+    def replica_of(config):
+        recipe = toys.recipe(model=models.assemble(config, 2))
+        shared = toys.shared()
+        return jax.eval_shape(lambda: replica.init(recipe, shared, toys.entry()))
+
+    one = replica_of(BASE)
+    parameters = sum(math.prod(shape) for shape in shapes(BASE).values())
+    order = 4 * (math.prod(one.plan.shape) + math.prod(one.places.shape))
+    assert 0 <= forecast.saved(one) - 12 * parameters - order < 500, "counters and settings"
+    assert 32 * forecast.saved(one) == pytest.approx(40e9, rel=0.1)
+    few = replica_of(BASE | {"vocab_size": 1000})
+    assert forecast.saved(one) - forecast.saved(few) == 12 * 29522 * 768
+
+
+def test_the_predictions_for_the_paper_are_those_of_the_formula(capsys):
+    """The README's table is what its own code prints, and no faster than the matmuls of a trial allow, by hand."""
+    text = (Path(cost.__file__).parents[1] / "launch" / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)[1]
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) == 2 * (2 * 5 + 2)
+    assert printed in text
+    flops = 690 * 849 * 6 * 12 * 1024**2 * 23  # steps, tokens, 6 for each weight of a layer, layers but for the last
+    for precision, passes in (("highest", 6), ("bfloat16", 1)):
+        row = next(line for line in printed.splitlines() if f"| {precision} | mrpc | 2100 | TPU v4-32" in line)
+        assert 1 < float(row.split("|")[5]) / (2100 * flops * passes / 275e12 / 16 / 3600) < 4
+
+
 def test_the_ceilings_of_this_machine_are_of_the_right_size():
     flops, bandwidth = forecast.reached(jax.local_devices()[:2], "highest")
     assert 1e9 < flops < 1e16
@@ -261,6 +321,17 @@ def test_a_plan_shows_bound_and_chips_and_a_record_beside(study, capsys, monkeyp
     rate = 3600 / cost.bound(trial, v5e, "highest").seconds
     assert float(lines["TPU v5e"].split()[4].replace(",", "")) == pytest.approx(rate, rel=1e-3)
     assert all(chip.name in lines for chip in cost.CHIPS)
+
+    for name, chip, chips in scale.SLICES:
+        busy = math.ceil(2 * chip.cores)  # replicas, of one tile each: more than there are trials
+        seconds = busy * cost.bound(trial, chip, "highest").seconds
+        assert chips >= 6
+        assert f"predicted {name}: {duration(seconds)} at best for all 6 trials, 6 at once; trials binds" in text
+    parameters = sum(math.prod(shape) for shape in owned.values())
+    number, unit = lines["saved"].split()[1:3]
+    order = 2 * 4 * 10 * 4  # which examples, and where they lie: 10 steps of 4, int32
+    saved = 4 * (12 * parameters + order)
+    assert float(number) * {"kB": 1e3, "MB": 1e6}[unit] == pytest.approx(saved, rel=0.02)
     assert "predicted by the same formula, not measured" in text
     assert lines["measured"].endswith("1,111 trials per hour on one TPU v4")
 
