@@ -15,6 +15,7 @@ import yaml
 from jaxft import cli, cost, forecast, models, replica, scale
 from jaxft.data import batch
 from jaxft.progress import duration
+from jaxft.study import Study
 from jaxft.types import Split
 
 BASE = toys.BERT | {
@@ -298,6 +299,8 @@ def test_a_plan_shows_bound_and_chips_and_a_record_beside(study, capsys, monkeyp
     record(study.parent / "records", {"chip": "TPU v4", "model": name, "lengths": "text", "trials_per_hour": 1111})
     monkeypatch.setattr(forecast, "RECORDS", study.parent / "records")
     monkeypatch.setattr(forecast, "reached", lambda devices, precision: (1e12, 1e10))
+    plans, describe = [], forecast.describe
+    monkeypatch.setattr(forecast, "describe", lambda study, found: plans.extend(found) or describe(study, found))
     assert cli.main(["plan", str(study)]) == 0
     text = capsys.readouterr().out
     lines = {line.split("  ")[0]: line for line in map(str.strip, text.splitlines())}
@@ -327,6 +330,10 @@ def test_a_plan_shows_bound_and_chips_and_a_record_beside(study, capsys, monkeyp
         seconds = busy * cost.bound(trial, chip, "highest").seconds
         assert chips >= 6
         assert f"predicted {name}: {duration(seconds)} at best for all 6 trials, 6 at once; trials binds" in text
+    assert "all groups" not in text
+    slow = {name: found._replace(hours=1.5) for name, found in plans[0].slices.items()}
+    both = "predicted for all groups, not measured: TPU v4-32 3 h 0 min, TPU v5e-256 3 h 0 min"
+    assert both in describe(Study(), [p._replace(slices=slow) for p in 2 * plans])
     parameters = sum(math.prod(shape) for shape in owned.values())
     number, unit = lines["saved"].split()[1:3]
     order = 2 * 4 * 10 * 4  # which examples, and where they lie: 10 steps of 4, int32

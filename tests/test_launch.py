@@ -173,7 +173,7 @@ def test_one_rank_is_killed_and_the_others_end_in_time(jaxft, tmp_path):
         out, err = run.communicate(timeout=SLOW)
         took = time.monotonic() - began
     assert run.returncode == 128 + signal.SIGKILL
-    assert took < 1 + 4, "GRACE, and what a busy machine needs"
+    assert took < 1 + 9, "GRACE, and what a busy machine needs"
     assert all(gone(pid) for pid, *_ in called)
     assert "[0] stopping" in out
     assert "rank 1 ended: signal 9 (KILL); the others get SIGTERM, and SIGKILL in 1 s" in err
