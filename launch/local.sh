@@ -111,7 +111,7 @@ while ((${#codes[@]} < processes)); do
     echo "local.sh: rank $rank ended: $(how "$code"); the others get SIGTERM, and SIGKILL in $grace s" >&2
     signal TERM
   done
-  if [[ -n $deadline ]] && ((SECONDS >= deadline)); then
+  if [[ -n $deadline ]] && ((SECONDS > deadline)); then # whole seconds: not one too early
     signal KILL
     deadline=''
   fi
