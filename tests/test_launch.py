@@ -381,20 +381,23 @@ def test_slurm_requeues_what_was_stopped_and_nothing_else(code, state, restarts,
     assert slurm.log[1:] == then
 
 
-def test_slurms_signal_reaches_the_tasks_and_the_job_goes_back(slurm):
+def test_a_signal_to_the_batch_script_waits_for_the_tasks(slurm):
     slurm.plan("3|1|stub|srun", "0|0|JobState=RUNNING|show")
     with slurm.start("slurm.sbatch", "s.yaml", **JOB) as job:
-        assert job.stdout.readline() == "stub\n", "the task is there, and catches signals"
+        assert job.stdout.readline() == "stub\n", "the tasks are there"
         job.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert job.poll() is None
+        os.kill(int((slurm.folder / "pid").read_text()), signal.SIGTERM)  # as SLURM ends the tasks
         out, _ = job.communicate(timeout=SLOW)
     assert job.returncode == 3
     assert "goes back into the queue" in out
     assert slurm.log[1:] == [SHOWN, REQUEUED]
 
 
-def test_slurms_header_asks_for_the_signal_and_the_queue():
+def test_slurms_header_asks_for_a_signal_to_the_tasks_and_for_the_queue():
     options = re.findall(r"^#SBATCH (\S+)$", (LAUNCH / "slurm.sbatch").read_text(), flags=re.M)
-    assert {"--signal=B:TERM@300", "--requeue", "--open-mode=append", "--ntasks-per-node=1"} <= set(options)
+    assert {"--signal=TERM@300", "--requeue", "--open-mode=append", "--ntasks-per-node=1"} <= set(options)
 
 
 POD = {"TPU": "v4-32", "ZONE": "us-central2-b", "OUT": "gs://bucket/run", "NAME": "pod", "POLL": "0"}
