@@ -104,17 +104,17 @@ while ((${#codes[@]} < processes)); do
     code=0
     wait "${pids[rank]}" || code=$?
     codes[rank]=$code
-    if ((code == 0)) || [[ -n $cause ]]; then continue; fi
     # Asked to stop, 3 is in order, and so is to end by the signal itself before jaxft was there to catch it.
-    if [[ -n $stopping ]] && ((code == 3 || code == 143)); then continue; fi
-    cause=$rank deadline=$((SECONDS + grace))
-    echo "local.sh: rank $rank ended: $(how "$code"); the others get SIGTERM, and SIGKILL in $grace s" >&2
-    signal TERM
+    if ((code == 0)) || { [[ -n $stopping ]] && ((code == 3 || code == 143)); }; then continue; fi
+    # Of some that ended together, those with 3 have only missed the other.
+    if [[ -z $cause ]] || { [[ -z $deadline ]] && ((codes[cause] == 3)); }; then cause=$rank; fi
   done
-  if [[ -n $deadline ]] && ((SECONDS > deadline)); then # whole seconds: not one too early
-    signal KILL
-    deadline=''
+  if [[ -n $cause && -z $deadline ]]; then
+    deadline=$((SECONDS + grace))
+    echo "local.sh: rank $cause ended: $(how "${codes[cause]}"); the others get SIGTERM, and SIGKILL in $grace s" >&2
+    signal TERM
   fi
+  if [[ -n $deadline ]] && ((SECONDS > deadline)); then signal KILL; fi # whole seconds: not one too early
   sleep 0.1 || true # which Ctrl-C ends too
 done
 

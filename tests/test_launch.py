@@ -196,6 +196,22 @@ def test_bad_input_of_one_rank_is_that_of_all(jaxft, tmp_path):
     assert "rank 0 ended: exit code 2" in err
 
 
+def test_who_only_misses_another_is_not_the_cause(jaxft, tmp_path):
+    """jaxft ends with 3 where it finds another process gone: it is resumable, but the other's end is the news."""
+    (tmp_path / "plan.0").write_text("wait 3")
+    (tmp_path / "plan.1").write_text("wait 3")
+    with local(jaxft, "s.yaml", PROCESSES="2", DEVICES="2") as run:
+        called = calls(tmp_path, 2)
+        run.send_signal(signal.SIGSTOP)  # so that it sees both ends at once
+        os.kill(called[1][0], signal.SIGKILL)
+        os.kill(called[0][0], signal.SIGTERM)
+        time.sleep(0.3)
+        run.send_signal(signal.SIGCONT)
+        _, err = run.communicate(timeout=SLOW)
+    assert run.returncode == 128 + signal.SIGKILL
+    assert "rank 1 ended: signal 9 (KILL)" in err
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_goes_to_all_and_3_comes_back(sent, jaxft, tmp_path):
     (tmp_path / "plan.0").write_text("wait 3")
