@@ -97,6 +97,7 @@ for ((rank = 0; rank < processes; rank++)); do
 done
 [[ -z $stopping ]] || signal TERM # one came in between
 
+exec 4>&2 2>/dev/null # bash has words of its own for who is killed
 while ((${#codes[@]} < processes)); do
   for rank in "${!pids[@]}"; do
     [[ -z ${codes[rank]-} ]] || continue
@@ -111,12 +112,13 @@ while ((${#codes[@]} < processes)); do
   done
   if [[ -n $cause && -z $deadline ]]; then
     deadline=$((SECONDS + grace))
-    echo "local.sh: rank $cause ended: $(how "${codes[cause]}"); the others get SIGTERM, and SIGKILL in $grace s" >&2
+    echo "local.sh: rank $cause ended: $(how "${codes[cause]}"); the others get SIGTERM, and SIGKILL in $grace s" >&4
     signal TERM
   fi
   if [[ -n $deadline ]] && ((SECONDS > deadline)); then signal KILL; fi # whole seconds: not one too early
   sleep 0.1 || true # which Ctrl-C ends too
 done
+exec 2>&4
 
 for reader in "${readers[@]}"; do # their last lines, unless something else still holds the other end
   for _ in {1..20}; do ! kill -0 "$reader" 2>/dev/null || sleep 0.1; done

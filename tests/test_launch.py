@@ -177,6 +177,7 @@ def test_one_rank_is_killed_and_the_others_end_in_time(jaxft, tmp_path):
     assert 1 <= took < 1 + 9, "GRACE, and what a busy machine needs"
     assert all(gone(pid) for pid, *_ in called)
     assert "[0] stopping" in out
+    assert all(line.startswith("local.sh: ") for line in err.splitlines()), err
     assert "rank 1 ended: signal 9 (KILL); the others get SIGTERM, and SIGKILL in 1 s" in err
     assert "rank 0: exit code 3\n" in err
     assert "rank 2: signal 9 (KILL)\n" in err
