@@ -3,8 +3,9 @@
 import errno
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,54 +62,51 @@ class Folder(NamedTuple):
 
     def read(self, name: str) -> bytes:
         """All of a file."""
-        with _plainly():
-            return (self.local / name).read_bytes() if self.local is not None else self.store.cat_file(self._key(name))
+        if self.local is not None:
+            return _plainly((self.local / name).read_bytes)
+        return _plainly(self.store.cat_file, self._key(name))
 
     def write(self, name: str, data: bytes) -> None:
         """A file; one that is there is replaced. On this machine its folder must be there."""
-        with _plainly():
-            if self.local is not None:
-                _write(self.local / name, data)
-            else:
-                self.store.pipe_file(self._key(name), data)
+        if self.local is not None:
+            _plainly(_write, self.local / name, data)
+        else:
+            _plainly(self.store.pipe_file, self._key(name), data)
 
     def remove(self, name: str) -> None:
         """A file, if it is there."""
-        with _plainly():
+        with suppress(FileNotFoundError):
             if self.local is not None:
-                (self.local / name).unlink(missing_ok=True)
-            elif self.exists(name):
-                self.store.rm_file(self._key(name))
+                _plainly((self.local / name).unlink)
+            else:
+                _plainly(self.store.rm_file, self._key(name))
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
         if self.local is not None:
             return os.path.isfile(self.local / name)  # unlike pathlib's, False for a name that no file can have
+        _plainly(self.store.invalidate_cache)
         try:
-            with _plainly():
-                self.store.invalidate_cache()
-                return self.store.info(self._key(name))["type"] == "file"
+            return _plainly(self.store.info, self._key(name))["type"] == "file"
         except FileNotFoundError:
             return False
 
     def list(self, name: str = "") -> list[str]:
         """The names in this folder or one below, sorted, files and folders alike; none where there is no folder."""
         try:
-            with _plainly():
-                if self.local is not None:
-                    return sorted(os.listdir(self.local / name))
-                self.store.invalidate_cache()
-                here = self._key(name)
-                found = [entry.rstrip("/") for entry in self.store.ls(here, detail=False)]
-                return sorted(entry.rpartition("/")[2] for entry in found if entry.strip("/") != here.strip("/"))
+            if self.local is not None:
+                return sorted(_plainly(os.listdir, self.local / name))
+            _plainly(self.store.invalidate_cache)
+            here = self._key(name)
+            found = [entry.rstrip("/") for entry in _plainly(partial(self.store.ls, detail=False), here)]
+            return sorted(entry.rpartition("/")[2] for entry in found if entry.strip("/") != here.strip("/"))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def make(self, name: str = "") -> None:
         """This folder, or one below. An object store has none, so nothing is made there."""
         if self.local is not None:
-            with _plainly():
-                (self.local / name).mkdir(parents=True, exist_ok=True)
+            _plainly(partial((self.local / name).mkdir, parents=True, exist_ok=True))
 
     def _key(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
@@ -136,13 +134,14 @@ def _advice(place: str, error: Exception) -> str:
     return "; give a path, or a URL that fsspec knows, such as gs://bucket/runs/mrpc"
 
 
-@contextmanager
-def _plainly() -> Iterator[None]:
-    """Makes an OSError of whatever goes wrong."""
+def _plainly(call: Callable[..., Any], *args: Any) -> Any:
+    """What a call gives, or an OSError of whatever goes wrong."""
     try:
-        yield
+        return call(*args)
     except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", error.filename) from error
+        # Some stores' errors hold their own traceback, and with it every frame above, so also a Store and its lock.
+        error.__traceback__ = None
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", error.filename) from None
     except OSError:
         raise
     except Exception as error:  # a name that no file can have, or one of a store's own

@@ -99,7 +99,7 @@ class Store:
         self._hp = hp
         self._check = held.check
         self.close = weakref.finalize(self, held.release)
-        """Gives the folder back, which the end of the process does too."""
+        """Gives the folder back, at the latest when the process ends."""
         names = shards.files(folder, "trials")
         self._next = max((int(number[0]) for name in names if (number := re.match(r"[0-9]+", name))), default=-1) + 1
 

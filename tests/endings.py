@@ -68,4 +68,5 @@ def folder(path, study: Study, dropped: tuple[int, ...] = ()):
     for number, trial in enumerate(trials):
         bad = ends[dropped.index(number) % 2] if number in dropped else ()
         store.append([ended(trial, *bad)])
+    store.close()
     return path

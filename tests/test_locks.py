@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from contextlib import ExitStack, contextmanager
@@ -62,8 +63,21 @@ def remote() -> Folder:
     return Folder.at(f"memory://{uuid.uuid4().hex}/run")
 
 
+STORES: list[Store] = []
+
+
 def opened(place, shard=None, process=0, processes=1, **leaves) -> Store:
-    return Store.open(place, study(**leaves), {}, expand(study(**leaves)), Part(shard, process, processes))
+    STORES.append(Store.open(place, study(**leaves), {}, expand(study(**leaves)), Part(shard, process, processes)))
+    return STORES[-1]
+
+
+@pytest.fixture(autouse=True)
+def _given_back():
+    """No thread of a test lives on: fsspec's memory is one for all, and not for several threads."""
+    yield
+    while STORES:
+        STORES.pop().close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "jaxft-lease"]
 
 
 def lease(folder: Folder, name: str, *, age: float = 0.0, host: str = "elsewhere", pid: int = 7) -> None:
@@ -108,8 +122,8 @@ def test_shards_that_fit_together_fill_one_folder(place):
     assert len(run.evals) == 12
     assert len(run.predictions) == 12
     assert Folder.at(place).list("trials") == sorted(Part((i, 3)).flush(k) for i in (1, 2, 3) for k in (0, 1))
-    del store
-    stores.clear()
+    for store in stores:
+        store.close()
     assert opened(place).done == {trial.id for trial in trials}
 
 
@@ -133,7 +147,7 @@ def test_processes_write_under_their_own_names(place):
     second.append([ended(trials[1])])
     assert Folder.at(place).list("trials") == ["000000-p1.parquet", "000000.parquet"]
     assert Store.finished(place) == {trials[0].id, trials[1].id}
-    del first, second
+    first.close()
     again = opened(place, process=0, processes=2)
     again.append([ended(trials[2])])
     assert "000001.parquet" in Folder.at(place).list("trials")
@@ -317,7 +331,7 @@ def test_a_lease_is_renewed_and_removed(remote, monkeypatch):
     now = json.loads(remote.read(".lease"))
     assert now["time"] > before["time"]
     assert now | {"time": 0} == before | {"time": 0}
-    del store
+    store.close()
     assert ".lease" not in remote.list()
 
 
@@ -423,6 +437,7 @@ def test_a_run_on_an_object_store_goes_on(remote):
     store = Store.open(str(remote), many, {}, trials)
     assert len(store.done) == 6
     store.append([ended(trial) for trial in trials if trial.id not in store.done])
+    store.close()
     run = load(str(remote))
     assert run.folder == str(remote)
     assert run.study == many
