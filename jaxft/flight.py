@@ -82,12 +82,12 @@ class Flight:
         if stop:
             raise Stopped
 
-    def over(self, *, all_done: bool) -> None:
-        """Waits for what is being written; where nothing is left to do, removes it all."""
+    def over(self) -> None:
+        """Removes all checkpoints: nothing is in flight any more."""
         if self._checkpoints:
             self._checkpoints.wait()
             processes.meet()
-            if all_done and processes.index() == 0:
+            if processes.index() == 0:
                 self._checkpoints.clear()
 
 

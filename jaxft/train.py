@@ -53,17 +53,20 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
     store = processes.in_order(
         lambda: Store.open(path, study, {group.name: group.decided for group in groups}, trials, part=part)
     )
-    done = set(processes.told(sorted(store.done))[0])
-    missing = [trial for trial in wanted if trial.id not in done]
-    flight = _flight(study, path, shard, missing, fresh)
-    progress.start(len(wanted), len(wanted) - len(missing))
-    for group, width in zip(groups, widths, strict=True):
-        names = {trial.id for trial in group.trials}
-        # Those in flight come first, wherever their seeds stand.
-        here = sorted((t for t in missing if t.id in names), key=lambda trial: trial.id not in flight.waiting)
-        if here:
-            _run_group(group, here, pooled(group, width, there), store, flight, progress)
-    flight.over(all_done=True)
+    try:
+        done = set(processes.told(sorted(store.done))[0])
+        missing = [trial for trial in wanted if trial.id not in done]
+        flight = _flight(study, path, shard, missing, fresh)
+        progress.start(len(wanted), len(wanted) - len(missing))
+        for group, width in zip(groups, widths, strict=True):
+            names = {trial.id for trial in group.trials}
+            # Those in flight come first, wherever their seeds stand.
+            here = sorted((t for t in missing if t.id in names), key=lambda trial: trial.id not in flight.waiting)
+            if here:
+                _run_group(group, here, pooled(group, width, there), store, flight, progress)
+        flight.over()
+    finally:
+        store.close()
     progress.finish(path)
     return path
 
