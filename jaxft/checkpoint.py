@@ -18,7 +18,6 @@ from zlib import crc32
 
 import jax
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from jaxft.errors import Note
@@ -38,8 +37,10 @@ class Parked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A trial that a checkpoint holds."""
+    """A trial that a checkpoint holds; the later of two is the greater."""
 
+    number: int
+    """Of the checkpoint."""
     step: int
     path: str
 
@@ -51,17 +52,18 @@ class Unreadable(Exception):
 class Checkpoints:
     """Those of a run folder that this process may read, and writes its own beside."""
 
-    def __init__(self, folder: str, shard: str = "", process: int = 0):
+    def __init__(self, folder: str, shard: tuple[int, int] | None = None, process: int = 0):
         """Looks for what is there.
 
         Args:
             folder: the run folder, a path or gs://.
-            shard: of a job array, such as "3of8"; others are left alone, since they may be at work.
+            shard: of a job array, such as (3, 8); the others of its number are left alone: they may be at work.
             process: of those that run together.
         """
         self.root = _path(folder) / FOLDER
-        self.part = f"{shard}p{process}"
-        self._shard = shard
+        self._own = "{}of{}-".format(*shard) if shard else ""
+        self._alike = rf"\d+of{shard[1]}-.*" if shard else "(?!)"
+        self.part = f"{self._own}p{process}"
         self._writing: threading.Thread | None = None
         self._failed = ""
         self._whole: list = [path for part in self._parts() for path in _finished(part)]
@@ -74,7 +76,7 @@ class Checkpoints:
         return "://" not in folder or folder.startswith(("gs://", "file://", "local://"))
 
     def found(self) -> dict[str, Found]:
-        """By trial, where it is furthest, among the checkpoints that were whole at the start."""
+        """By trial, where it was last, among the checkpoints that were whole at the start."""
         trials: dict[str, Found] = {}
         for checkpoint in self._whole:
             for name, here in _files(checkpoint).items():
@@ -84,11 +86,14 @@ class Checkpoints:
     def tidy(self, needed: Mapping[str, Found]) -> None:
         """Removes the checkpoints that hold none of these trials, and what a kill left of others."""
         paths = {found.path for found in needed.values()}
-        for part in self._parts():
-            for path in part.iterdir():
-                if path not in self._whole or not paths & {found.path for found in _files(path).values()}:
+        for part in self._parts(remove=True):
+            kept = 0
+            for path in sorted(part.iterdir()):
+                if path in self._whole and paths & {found.path for found in _files(path).values()}:
+                    kept += 1
+                else:
                     path.rmtree()
-            if not any(part.iterdir()):
+            if not kept and part.exists():  # an object store has no empty folder
                 part.rmdir()
 
     def save(self, parked: Mapping[str, Parked], waiting: Collection[str] = ()) -> None:
@@ -100,7 +105,7 @@ class Checkpoints:
         self.wait()
         self.number += 1
         target = self.root / self.part / f"{self.number:06d}"
-        self._writing = threading.Thread(target=self._save, args=(target, parked, set(waiting)), name="checkpoint")
+        self._writing = threading.Thread(target=self._save, args=(target, parked, set(waiting)), daemon=True)
         self._writing.start()
 
     def wait(self) -> None:
@@ -114,24 +119,28 @@ class Checkpoints:
             self._failed = ""
 
     def clear(self) -> None:
-        """Removes all."""
+        """Removes all that are of this process's shard, or without a shard all."""
         self.wait()
-        for part in self._parts():
+        for part in self._parts(remove=True):
             part.rmtree()
         if self.root.exists() and not any(self.root.iterdir()):
             self.root.rmdir()
 
-    def _parts(self) -> list:
-        """The folders of processes that cannot be at work now: this one's, and those of earlier runs."""
-        there = sorted(self.root.iterdir()) if self.root.exists() else []
-        return [path for path in there if not self._shard or path.name.startswith((self._shard, "p"))]
+    def _parts(self, *, remove: bool = False) -> list:
+        """The folders that no other process writes to now: this shard's, and those of earlier runs.
+
+        A shard may `remove` its own alone: the others look for their trials in the rest.
+        """
+        there = sorted(path for path in self.root.iterdir() if path.is_dir()) if self.root.exists() else []
+        own = [path for path in there if path.name.startswith(self._own)]
+        return own if remove else [path for path in there if path in own or not re.fullmatch(self._alike, path.name)]
 
     def _save(self, target, parked: Mapping[str, Parked], waiting: set[str]) -> None:
         try:
             if parked:
                 _write(target, parked)
             for old in _finished(target.parent):
-                if old != target and not waiting & _files(old).keys():
+                if int(old.name) < int(target.name) and not waiting & _files(old).keys():
                     old.rmtree()
         except Exception as error:  # a full disk, a store that is gone: training goes on
             self._failed = " ".join(str(error).split())[:200] or type(error).__name__
@@ -169,7 +178,7 @@ def read(path: str, like: Replica) -> Parked:
         )
     except Unreadable:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+    except Exception as error:  # whatever a file may lead to
         raise Unreadable(" ".join(f"{type(error).__name__} {error}".split())[:200]) from None
 
 
@@ -228,7 +237,7 @@ def _files(checkpoint) -> dict[str, Found]:
     found = {}
     for path in checkpoint.iterdir():
         if match := re.fullmatch(r"(\w+)\.(-?\d+)\.safetensors", path.name):
-            found[match[1]] = Found(int(match[2]), str(path))
+            found[match[1]] = Found(int(checkpoint.name), int(match[2]), str(path))
     return found
 
 

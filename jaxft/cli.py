@@ -191,7 +191,8 @@ def _study(command: str, words: list[str], processes: int = 1) -> Study:
 
 
 def _stopped(command: str, words: list[str]) -> int:
-    print(f"\njaxft: stopped; go on with: {shlex.join(['jaxft', command, *words])}", file=sys.stderr)
+    again = [word for word in words if word != "--fresh"]  # what was set down now is to be taken up
+    print(f"\njaxft: stopped; go on with: {shlex.join(['jaxft', command, *again])}", file=sys.stderr)
     return STOPPED
 
 

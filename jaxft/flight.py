@@ -3,16 +3,18 @@ up again by the next.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from warnings import warn
 
 from jaxft import processes
-from jaxft.checkpoint import Checkpoints, Found, Parked, Unreadable, read
-from jaxft.errors import Note
+from jaxft.checkpoint import FOLDER, Checkpoints, Found, Parked, Unreadable, read
+from jaxft.errors import BadInput, Note, line
 from jaxft.halt import Halt
 from jaxft.pool import Pool
 from jaxft.record import Record
 from jaxft.replica import Replica
+from jaxft.rows import versions
 
 
 class Stopped(KeyboardInterrupt):
@@ -56,48 +58,101 @@ class Flight:
         if not known:
             return {}
         mine = {slot: _read(found.path, pool.one, decided) for slot, found in known.items() if slot in pool.own}
-        fine = sorted(
-            slot for part in processes.told([slot for slot, parked in mine.items() if parked]) for slot in part
-        )
-        for slot in fine:
-            parked = mine.get(slot)
-            pool.put({slot: parked.replica if parked else None})
-        return {slot: mine.get(slot) for slot in fine}
+        agreed = processes.told([slot for slot, parked in mine.items() if parked])
+        fine = {slot: mine.get(slot) for slots in agreed for slot in slots}
+        pool.put({slot: parked.replica if parked else None for slot, parked in fine.items()})
+        return fine
 
-    def set_down(self, pool: Pool, records: Mapping[int, Record], decided: Mapping, *, stop: bool) -> None:
-        """Writes a checkpoint of all slots with a record.
+    def set_down(self, pool: Pool, slots: Iterable[int], records: Mapping[int, Record], decided: Mapping) -> None:
+        """Writes a checkpoint.
 
-        Raises:
-            Stopped: if `stop`, once it is written.
+        Args:
+            pool: to take trials from.
+            slots: in which trials are, of all processes.
+            records: of those of this process.
+            decided: what is part of the numerics.
         """
         if self._checkpoints:
-            where = {"decided": dict(decided), "slots": pool.slots_per_device, "devices": len(pool.devices)}
-            parked = {
-                records[slot].trial.id: _parked(replica, records[slot], where) for slot, replica in pool.taken(records)
-            }
-            self._checkpoints.save(parked, self.waiting)
+            self._checkpoints.wait()  # before more is taken into host memory
+            where = {"decided": dict(decided), **_here(pool)}
+            taken = ((records[slot], replica) for slot, replica in pool.taken(slots))
+            self._checkpoints.save({one.trial.id: _parked(replica, one, where) for one, replica in taken}, self.waiting)
             self._last = time.monotonic()
-            if stop:
-                self._checkpoints.wait()
-        if stop:
-            raise Stopped
+
+    def stop(self) -> None:
+        """Ends the run, once what is being written is there, for all processes.
+
+        Raises:
+            Stopped: always.
+        """
+        self.rest()
+        processes.meet()  # one that ended while others still write would end them too
+        raise Stopped
+
+    def rest(self) -> None:
+        """Waits for what is being written."""
+        if self._checkpoints:
+            self._checkpoints.wait()
 
     def over(self) -> None:
         """Removes all checkpoints: nothing is in flight any more."""
-        if self._checkpoints:
-            self._checkpoints.wait()
-            processes.meet()
-            if processes.index() == 0:
+        self.rest()
+        processes.meet()
+        if self._checkpoints and processes.index() == 0:
+            with _noted(self._checkpoints.root):
                 self._checkpoints.clear()
+
+
+def departing(
+    folder: str, shard: tuple[int, int] | None, missing: Collection[str], minutes: float, *, fresh: bool
+) -> Flight:
+    """The flight of a run, with the trials that go on as process 0 finds them.
+
+    Args:
+        folder: of the run.
+        shard: of a job array.
+        missing: the ids of the trials that are not finished.
+        minutes: from one checkpoint to the next.
+        fresh: nothing goes on.
+
+    Raises:
+        BadInput: what is in the folder cannot be read.
+    """
+    if not Checkpoints.possible(folder):
+        if processes.index() == 0:
+            said = "no checkpoints are kept here, only on a disk or gs://: trials in flight start again"
+            warn(f"{folder}: {said}", Note, stacklevel=2)
+        return Flight()
+    try:
+        checkpoints = Checkpoints(folder, shard, processes.index())
+        found = {} if fresh else {name: at for name, at in checkpoints.found().items() if name in missing}
+    except OSError as error:
+        raise BadInput(f"{folder}/{FOLDER}: cannot be read ({line(error)})") from None
+    (there, checkpoints.number), *_ = processes.told([found, checkpoints.number])
+    found = {name: Found(*at) for name, at in there.items()}
+    if processes.index() == 0:
+        with _noted(checkpoints.root):
+            checkpoints.tidy(found)
+    processes.meet()
+    return Flight(checkpoints, minutes, found)
 
 
 def resumed(record: Record, parked: Parked, pool: Pool) -> None:
     """Lets the record of a trial go on with it."""
     record.resumed(parked.told["record"], parked.arrays)
-    slots, devices = parked.told["slots"], parked.told["devices"]
-    if (slots, devices) != (pool.slots_per_device, len(pool.devices)):
-        before = f"{slots} slots on each of {devices} devices to step {record.step}"
-        record.earlier = "; ".join(filter(None, [record.earlier, before]))
+    before, now = parked.told, _here(pool)
+    if any(before[name] != now[name] for name in now):
+        made = "" if before["versions"] == now["versions"] else f" ({before['versions']})"
+        record.earlier = "; ".join(filter(None, [record.earlier, f"{before['width']} to step {record.step}{made}"]))
+
+
+def _here(pool: Pool) -> dict[str, str]:
+    """What may move the last bits of a trial."""
+    kind = pool.devices[0].device_kind
+    return {
+        "width": f"{pool.slots_per_device} slots on each of {len(pool.devices)} devices ({kind})",
+        "versions": versions(),
+    }
 
 
 def _parked(replica: Replica, record: Record, where: dict) -> Parked:
@@ -111,7 +166,19 @@ def _read(path: str, like: Replica, decided: Mapping) -> Parked | None:
         parked = read(path, like)
         if parked.told["decided"] != dict(decided):
             raise Unreadable("it was made with other data, or another model")
-    except (Unreadable, KeyError) as error:
+        Record.check(parked.told["record"], parked.arrays)
+        if not all(isinstance(parked.told[name], str) for name in ("width", "versions")):
+            raise Unreadable("it does not say where it was made")
+    except (Unreadable, LookupError, TypeError, ValueError) as error:
         warn(f"{path}: cannot go on from here ({error}); the trial starts again", Note, stacklevel=2)
         return None
     return parked
+
+
+@contextmanager
+def _noted(root: object) -> Iterator[None]:
+    """What cannot be removed is in nobody's way."""
+    try:
+        yield
+    except OSError as error:
+        warn(f"{root}: cannot be removed ({line(error)})", Note, stacklevel=4)

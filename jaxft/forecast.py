@@ -14,7 +14,8 @@ import numpy as np
 from jaxft import ceilings, cost, replica, scale, train
 from jaxft.cost import Bound, Chip
 from jaxft.groups import Group, entry, pooled, prepare
-from jaxft.pool import Memory, Pool, size
+from jaxft.memory import Memory, size
+from jaxft.pool import Pool
 from jaxft.progress import duration
 from jaxft.scale import COUNTS, SLICES, Deal, Prediction, deal, predict
 from jaxft.store import Store

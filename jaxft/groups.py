@@ -11,8 +11,9 @@ import numpy as np
 from jaxft import methods, models, optim, replica, tasks
 from jaxft.data import batch
 from jaxft.errors import BadInput
+from jaxft.memory import widest
 from jaxft.models import compact
-from jaxft.pool import Pool, widest
+from jaxft.pool import Pool
 from jaxft.replica import Entry, Recipe, Replica, Shared
 from jaxft.study import Study, TaskConfig
 from jaxft.trials import Length, Seeds, Trial, identify, shape

@@ -17,7 +17,7 @@ class Halt:
         """Listens; in the main thread alone, since no other is told of signals."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                if signal.getsignal(number) is not signal.SIG_IGN:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not Python's
                     self._before[number] = signal.signal(number, self._note)
         return self
 

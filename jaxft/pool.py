@@ -4,10 +4,9 @@ Everything below is `replica.py` under `vmap` (slots of a device) inside `jax.sh
 time: a program that runs has been compiled once, and cannot compile again.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +16,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxft import processes, replica
-from jaxft.errors import BadInput
+from jaxft.memory import DoesNotFit, Memory
 from jaxft.replica import Entry, Recipe, Replica, Report, Shared
 
-MOST = {"cpu": 4, "gpu": 32, "tpu": 32}  # slots per device where throughput is flat, or nearly; `auto` stops there
+OPTIONS: dict[str, dict[str, str | bool]] = {"cpu": {"xla_cpu_copy_insertion_use_region_analysis": True}}
+"""Of the compiler: on a CPU it would copy more of what a loop carries than it must. The same bits, less memory."""
 
 
 class Pool:
@@ -72,7 +72,8 @@ class Pool:
             specs = jax.tree.map(lambda x: x.sharding.spec, arguments)
             # check_vma: jax 0.12 cannot follow the gradient of the exact gelu through its check.
             mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("slots"), check_vma=False)
-            return jax.jit(mapped, donate_argnums=donate).lower(*arguments).compile()
+            lowered = jax.jit(mapped, donate_argnums=donate).lower(*arguments)
+            return lowered.compile(OPTIONS.get(self.devices[0].platform))
 
         with jax.default_matmul_precision("highest" if precision == "bfloat16" else precision):
             given = _shapes(shared, self._everywhere)
@@ -113,14 +114,14 @@ class Pool:
     def put(self, parked: Mapping[int, Replica | None]) -> None:
         """Places replicas that `take` gave into slots, where they continue bit for bit; None in others' slots."""
         for place, ones, enters in self._by_place(parked, self.one):
-            self.state = self._put(self.state, ones, enters, place)
+            self.state = jax.block_until_ready(self._put(self.state, ones, enters, place))  # one at a time in memory
 
     def take(self, slot: int) -> Replica:
         """A copy of the replica in a slot of this process, in host memory."""
         return dict(self.taken([slot]))[slot]
 
     def taken(self, slots: Iterable[int]) -> Iterator[tuple[int, Replica]]:
-        """Likewise of several, one after the other; of those that belong to this process."""
+        """Likewise of several, one after the other; of those that belong to this process, while all name the same."""
         wanted = set(slots)
         for place in sorted({slot % self.slots_per_device for slot in wanted}):
             ones = self._take(self.state, self._same(np.int32(place)))
@@ -170,101 +171,6 @@ class Pool:
             return np.asarray(leaves[index[0].start or 0])[None]
 
         return jax.make_array_from_callback((len(leaves), *np.shape(leaves[0])), self._spread, part)
-
-
-class Memory(NamedTuple):
-    """What the compiled programs take on one device, in bytes, by the compiler's own analysis."""
-
-    total: int
-    shared: int
-    """The part that does not grow with the number of slots: weights and data that all replicas read."""
-    slots: int
-    limit: int
-
-    @classmethod
-    def of(cls, programs: Sequence, shared: Any, slots: int, devices: Sequence) -> "Memory":
-        """Reads compiled programs, of which the largest counts: they run one at a time."""
-        parts = [program.memory_analysis() for program in programs]
-        total = max(
-            p.argument_size_in_bytes + p.output_size_in_bytes + p.temp_size_in_bytes - p.alias_size_in_bytes
-            for p in parts
-        )
-        once = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shared))
-        return cls(int(total), int(once), slots, limit(devices))
-
-    @property
-    def per_replica(self) -> int:
-        """Bytes that each further slot takes."""
-        return max(1, self.total - self.shared) // self.slots
-
-    @property
-    def most(self) -> int:
-        """How many slots would fit, by proportion."""
-        return max(0, self.limit - self.shared) // self.per_replica
-
-
-class DoesNotFit(BadInput):
-    """A number of slots that the device has no memory for, with what would fit."""
-
-    def __init__(self, memory: Memory):
-        """Says so in one line."""
-        self.most = memory.most
-        advice = f"pool.slots: {self.most} would fit" if self.most else "none fits: take a smaller model or batch"
-        super().__init__(
-            f"pool.slots: {memory.slots} replicas per device need {size(memory.total)}, "
-            f"the device has {size(memory.limit)} ({size(memory.per_replica)} a replica); {advice}"
-        )
-
-
-def limit(devices: Sequence) -> int:
-    """The bytes that a program may use on each of these devices: 90 % of an accelerator's memory; of a CPU's, an equal
-    share of 90 % of what the machine has free now. The least of all processes, which have to agree.
-    """
-    here = [device for device in devices if device.process_index == processes.index()]
-    stats = here[0].memory_stats() or {}
-    whole = stats.get("bytes_limit") or _free_host_memory() // len(here)
-    return min(processes.told(int(0.9 * whole)))
-
-
-def widest(make: Callable[[int], Pool], devices: Sequence) -> Pool:
-    """The pool with the most slots per device that fits, a power of two, up to where throughput is flat.
-
-    Args:
-        make: `slots -> Pool`, raising DoesNotFit.
-        devices: of the pool.
-    """
-    slots = MOST.get(devices[0].platform, 8)
-    while True:
-        try:
-            return make(slots)
-        except DoesNotFit as error:
-            if slots == 1:
-                raise
-            slots = 1 << min(slots // 2, max(1, error.most)).bit_length() - 1
-
-
-def size(count: int | float) -> str:
-    """Bytes for people: 1.5 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def _free_host_memory() -> int:
-    """Bytes free on this machine, within the limit of its container if it is in one."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        with open("/proc/meminfo") as lines:
-            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-        with open("/sys/fs/cgroup/memory.max") as bound, open("/sys/fs/cgroup/memory.current") as used:
-            text = bound.read().strip()
-            if text != "max":
-                free = min(free, int(text) - int(used.read()))
-    except (OSError, StopIteration, ValueError):
-        pass
-    return free
 
 
 def _placed(many: Replica, one: Replica, enters, place) -> Replica:

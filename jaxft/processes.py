@@ -92,7 +92,7 @@ def told(what: Any) -> list[Any]:
         return [what]
     text = np.frombuffer(json.dumps(what).encode(), np.uint8)
     sizes = everyone(np.array(len(text)))
-    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)  # few sizes, for each is a program
     padded[: len(text)] = text
     return [json.loads(row[:size].tobytes()) for row, size in zip(everyone(padded), sizes, strict=True)]
 

@@ -92,15 +92,26 @@ class Record:
         """Goes on from what `saved` gave.
 
         Raises:
-            KeyError, TypeError: it is something else.
+            LookupError, TypeError, ValueError: it is something else.
         """
+        evaluations, logits = self.check(told, arrays)
         for name in _NUMBERS:
             setattr(self, name, told["numbers"][name])
         self.began = time.monotonic() - told["seconds"]
-        self.evaluations = [Evaluation(**row) for row in told["evaluations"]]
-        self.losses = [arrays["losses"]]
+        self.evaluations, self.losses, self.logits = evaluations, [arrays["losses"]], logits
+
+    @staticmethod
+    def check(told: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[list[Evaluation], dict]:
+        """The evaluations and logits of what `saved` gave.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is something else.
+        """
+        if not {*_NUMBERS} <= {*told["numbers"]} or not isinstance(told["seconds"], float) or "losses" not in arrays:
+            raise KeyError("what a record has seen")
         pairs = {name: name.split("/") for name in arrays if name != "losses"}
-        self.logits = {(split, at): arrays[name] for name, (split, at) in pairs.items()}
+        logits = {(split, at): arrays[name] for name, (split, at) in pairs.items()}
+        return [Evaluation(**row) for row in told["evaluations"]], logits
 
     def ended(self, status: str, reason: str, *, slots_per_device: int, device: str, precision: str) -> Ended:
         """All that the rows of this trial need."""

@@ -9,9 +9,8 @@ import jax
 import numpy as np
 
 from jaxft import processes
-from jaxft.checkpoint import Checkpoints, Found
 from jaxft.errors import BadInput, Note
-from jaxft.flight import Flight, resumed
+from jaxft.flight import Flight, departing, resumed
 from jaxft.groups import Group, entry, pooled, prepare
 from jaxft.pool import Pool
 from jaxft.progress import End, News, Progress
@@ -47,24 +46,32 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
     there = devices(study)
     with processes.in_turn():
         groups = prepare(study, trials)
-    before = Store.decided(path)
-    widths = [slots(study, group, before) for group in groups]
+    # The others look for no file that process 0 has yet to make: a network could remember that it was not there.
+    before = Store.decided(path) if processes.index() == 0 else {}
+    widths = processes.told([slots(study, group, before) for group in groups])[0]
     part = Part(shard, processes.index(), processes.count())
     store = processes.in_order(
         lambda: Store.open(path, study, {group.name: group.decided for group in groups}, trials, part=part)
     )
+    flight = Flight()
     try:
         done = set(processes.told(sorted(store.done))[0])
         missing = [trial for trial in wanted if trial.id not in done]
-        flight = _flight(study, path, shard, missing, fresh)
+        names = {trial.id for trial in missing}
+        flight = departing(path, shard, names, study.pool.checkpoint_minutes, fresh=fresh)
         progress.start(len(wanted), len(wanted) - len(missing))
         for group, width in zip(groups, widths, strict=True):
             names = {trial.id for trial in group.trials}
             # Those in flight come first, wherever their seeds stand.
             here = sorted((t for t in missing if t.id in names), key=lambda trial: trial.id not in flight.waiting)
             if here:
+                if any(processes.told(flight.halt.asked)):  # in the last block of the group before
+                    flight.stop()
                 _run_group(group, here, pooled(group, width, there), store, flight, progress)
         flight.over()
+    except Exception:
+        flight.rest()  # while the folder is still this process's
+        raise
     finally:
         store.close()
     progress.finish(path)
@@ -97,7 +104,7 @@ def work(group: Group, trials: Sequence[Trial], pool: Pool, flight: Flight | Non
     every, totals = group.recipe.every, {name: length.total for name, length in group.lengths.items()}
     records: dict[int, Record] = {}  # of the slots of this process
     at: dict[int, int] = {}  # the next step, of all slots
-    told = time.monotonic()
+    last = time.monotonic()
     while scheduler.busy:
         new = scheduler.fill()
         _enter(new, pool, group, flight, records, at)
@@ -124,13 +131,15 @@ def work(group: Group, trials: Sequence[Trial], pool: Pool, flight: Flight | Non
             if slot in records:
                 where = {"slots_per_device": pool.slots_per_device, "device": pool.device(slot)}
                 rows.append(records.pop(slot).ended(*status[slot].row, precision=group.precision, **where))
-        ended = rows if processes.count() == 1 else _ends(rows, by_id)
-        before, told = told, time.monotonic()
+        ended = _ends(rows, by_id) if processes.count() > 1 and len(at) < running else rows
+        before, last = last, time.monotonic()
         idle = pool.slots * steps - taken
-        yield News(running, ended, examples, told - before, devices, taken, idle, waiting, rows)
+        yield News(running, ended, examples, last - before, devices, taken, idle, waiting, rows)
         stop |= processes.count() == 1 and flight.halt.asked  # while rows were written; several have agreed already
         if due or (stop and scheduler.busy):
-            flight.set_down(pool, records, group.decided, stop=stop)
+            flight.set_down(pool, at, records, group.decided)
+        if stop and scheduler.busy:
+            flight.stop()
 
 
 def _enter(
@@ -173,28 +182,6 @@ def _agreed(pool: Pool, report: Report, flight: Flight) -> tuple[_Seen, bool, bo
     whole = processes.everyone(np.concatenate([known, wishes[None]]).astype(np.int32)).sum(axis=0)
     stop, due = (bool(x) for x in whole[-1, :2])
     return _Seen(*whole[:-1].T), stop, due
-
-
-def _flight(study: Study, path: str, shard: tuple[int, int] | None, missing: list[Trial], fresh: bool) -> Flight:
-    """With the trials that go on, as process 0 finds them."""
-    name = "{}of{}-".format(*shard) if shard else ""
-    checkpoints = Checkpoints(path, name, processes.index()) if Checkpoints.possible(path) else None
-    if not checkpoints:
-        warn(
-            f"{path}: no checkpoints are kept here, only on a disk or gs://: trials in flight start again",
-            Note,
-            stacklevel=2,
-        )
-        return Flight(None)
-    wanted = set() if fresh else {trial.id for trial in missing}
-    found = {name: here for name, here in checkpoints.found().items() if name in wanted}
-    (found, *_) = processes.told(found)
-    found = {name: Found(*here) for name, here in found.items()}
-    (checkpoints.number, *_) = processes.told(checkpoints.number)
-    if processes.index() == 0:
-        checkpoints.tidy(found)
-    processes.meet()
-    return Flight(checkpoints, study.pool.checkpoint_minutes, found)
 
 
 def folder(study: Study) -> str:

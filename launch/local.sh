@@ -126,7 +126,9 @@ done
 
 again=''
 for name in DEVICES PROCESSES GRACE PYTHON; do [[ -z ${!name:-} ]] || again+="$name=$(printf %q "${!name}") "; done
-again+=$(printf '%q ' "$0" "$@")
+for word in "$0" "$@"; do # what was set down now is to be taken up
+  [[ $word == --fresh ]] || again+=$(printf '%q ' "$word")
+done
 result=0
 [[ -z $stopping || ${codes[*]} =~ ^[0\ ]*$ ]] || result=3
 [[ -z $cause ]] || result=${codes[cause]}

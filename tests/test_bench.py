@@ -237,7 +237,7 @@ def test_slots_are_spread_evenly(width, devices, found):
 
 
 def test_a_width_that_does_not_fit_says_what_fits(group, monkeypatch):
-    monkeypatch.setattr("jaxft.pool.limit", lambda devices: 100)
+    monkeypatch.setattr("jaxft.memory.limit", lambda devices: 100)
     with pytest.raises(BadInput, match=r"^bench: --widths: 2 on 2 device\(s\): .* none fits: take a smaller model"):
         Ours(group, jax.devices()[:2], 2, 0.01)
 

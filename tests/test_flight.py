@@ -98,7 +98,7 @@ def test_it_goes_on_anywhere(base, whole, tmp_path, before, after):
     train.run(other, progress=last)
     run, reference = store.load(tmp_path / "run"), store.load(whole)
     moved = run.trials[run.trials["earlier"] != ""]
-    assert set(moved["earlier"]) == {f"{slots} slots on each of {devices} devices to step 6"}
+    assert set(moved["earlier"]) == {f"{slots} slots on each of {devices} devices (cpu) to step 6"}
     assert len(moved) == flying
     for name in ("losses", "predictions"):
         keys = ["trial"] if name == "losses" else ["trial", "split", "at"]

@@ -17,7 +17,7 @@ FLOORS = [
     {"trials"},
     {"config", "types", "keys", "options"},
     {"rare", "data", "models", "tasks", "methods", "optim", "metrics", "stop", "cost", "scale", "ceilings"},
-    {"replica"},
+    {"replica", "memory"},
     {"pool"},
     {"scheduler", "rows", "groups", "checkpoint", "folder", "locks", "shards"},
     {"store"},

@@ -11,7 +11,7 @@ import toys
 import yaml
 from studies import Quiet, rows, same_bits, study
 
-from jaxft import cli, forecast, pool, store, train
+from jaxft import cli, forecast, memory, store, train
 from jaxft.errors import BadInput, Note
 
 
@@ -180,7 +180,7 @@ def test_bad_input_is_one_line_that_names_what_was_found_and_accepted(base, tmp_
 def test_a_width_that_does_not_fit_says_what_would(base, tmp_path, monkeypatch):
     (fits,) = forecast.plan(study(base, tmp_path))
     bound = fits.memory.shared + int(3.5 * fits.memory.per_replica)
-    monkeypatch.setattr(pool, "limit", lambda devices: bound)
+    monkeypatch.setattr(memory, "limit", lambda devices: bound)
     with pytest.raises(BadInput, match=r"pool.slots: 6 replicas .* pool.slots: [23] would fit"):
         train.run(study(base, tmp_path, pool={"slots": 6}), progress=Quiet())
     (auto,) = forecast.plan(study(base, tmp_path, pool={"slots": "auto"}))

@@ -15,8 +15,9 @@ from jaxft.bench.rounds import Round
 from jaxft.data import batch, order
 from jaxft.errors import BadInput
 from jaxft.groups import Group
+from jaxft.memory import DoesNotFit
 from jaxft.models import compact
-from jaxft.pool import DoesNotFit, Pool
+from jaxft.pool import Pool
 from jaxft.trials import Trial
 from jaxft.types import Split
 
