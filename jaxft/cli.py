@@ -4,10 +4,12 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 from zlib import crc32
 
 from jaxft import __version__, config, machine, options, trials
@@ -17,6 +19,8 @@ from jaxft.spec import nearest
 from jaxft.study import Study
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
+
+_LEAVING = threading.Lock()
 
 COMMANDS = {
     "run": "Train the trials that the study's run folder does not hold yet; the same command again goes on.",
@@ -159,18 +163,21 @@ def _run(words: list[str]) -> int:
     try:
         with _terminable():
             study = _study("run", rest, processes=how.place[1] or 1 if how.place else 1)
-            from jaxft import processes, train
+            from jaxft import flight, processes, train
 
             if how.place is None:
                 train.run(study, shard=how.shard, fresh=how.fresh)
                 return DONE
-            processes.join(processes.Place(*how.place))
+            processes.join(processes.Place(*how.place), lambda: _alone("run", words))
             try:
                 train.run(study, fresh=how.fresh)
                 return DONE
+            except flight.Stopped:
+                raise  # all of them agreed on it
             # The others may be gone, or wait for this one in vain: leave them alone.
-            except processes.Lost as error:
-                _say(f"another process is gone ({error})")
+            except processes.Lost:
+                _alone("run", words)
+            except KeyboardInterrupt:
                 processes.leave(_stopped("run", words))
             except BadInput as error:
                 _say(error)
@@ -194,6 +201,15 @@ def _stopped(command: str, words: list[str]) -> int:
     again = [word for word in words if word != "--fresh"]  # what was set down now is to be taken up
     print(f"\njaxft: stopped; go on with: {shlex.join(['jaxft', command, *again])}", file=sys.stderr)
     return STOPPED
+
+
+def _alone(command: str, words: list[str]) -> NoReturn:
+    """Ends a process of several, since another one is gone. Two threads may find that out; one says it."""
+    from jaxft import processes
+
+    _LEAVING.acquire()
+    _say("another process of this run is gone; finished trials are kept")
+    processes.leave(_stopped(command, words))
 
 
 def _bench(words: list[str]) -> int:

@@ -13,6 +13,7 @@ from zlib import crc32
 import jax
 import numpy as np
 
+from jaxft import lost
 from jaxft.errors import BadInput
 
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost, and all others end
@@ -35,10 +36,14 @@ class Lost(Exception):
     """Another process is gone, or cannot be reached."""
 
 
-def join(place: Place) -> None:
+def join(place: Place, gone: Callable[[], None]) -> None:
     """Meets the others, before jax looks for devices. Without an address the cluster says who they are.
 
     jax knows Cloud TPU, SLURM, Open MPI and Kubernetes.
+
+    Args:
+        place: where this process stands.
+        gone: called, in another thread, when one of the others is found to be gone.
 
     Raises:
         BadInput: no cluster is found, or the others do not come within five minutes.
@@ -56,6 +61,7 @@ def join(place: Place) -> None:
         line = " ".join(str(error).split())[:300]
         found = "no cluster was found" if place.address is None else f"{place.address} was not reached"
         raise BadInput(f"--distributed: {found} ({line}); give HOST:PORT with --processes and --process") from None
+    lost.watch(gone)
 
 
 def count() -> int:
@@ -145,7 +151,7 @@ def _together() -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except jax.errors.JaxRuntimeError as error:
+        except (jax.errors.JaxRuntimeError, ValueError) as error:  # gloo's come as the second
             raise Lost(" ".join(str(error).split())[:200]) from None
 
 
