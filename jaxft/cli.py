@@ -168,20 +168,17 @@ def _run(words: list[str]) -> int:
             if how.place is None:
                 train.run(study, shard=how.shard, fresh=how.fresh)
                 return DONE
-            processes.join(processes.Place(*how.place), lambda: _alone("run", words))
+            processes.join(processes.Place(*how.place), lambda error: _alone(error, words))
             try:
                 train.run(study, fresh=how.fresh)
                 return DONE
             except flight.Stopped:
                 raise  # all of them agreed on it
             # The others may be gone, or wait for this one in vain: leave them alone.
-            except processes.Lost:
-                _alone("run", words)
+            except (processes.Lost, BadInput) as error:
+                _alone(error, words)
             except KeyboardInterrupt:
                 processes.leave(_stopped("run", words))
-            except BadInput as error:
-                _say(error)
-                processes.leave(BAD_INPUT)
     except KeyboardInterrupt:
         return _stopped("run", words)
 
@@ -203,13 +200,13 @@ def _stopped(command: str, words: list[str]) -> int:
     return STOPPED
 
 
-def _alone(command: str, words: list[str]) -> NoReturn:
-    """Ends a process of several, since another one is gone. Two threads may find that out; one says it."""
+def _alone(error: Exception, words: list[str]) -> NoReturn:
+    """Ends a process of several without the others. Two threads may find out that one is gone; one of them says it."""
     from jaxft import processes
 
     _LEAVING.acquire()
-    _say("another process of this run is gone; finished trials are kept")
-    processes.leave(_stopped(command, words))
+    _say(error)
+    processes.leave(BAD_INPUT if isinstance(error, BadInput) else _stopped("run", words))
 
 
 def _bench(words: list[str]) -> int:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 _SIGN = re.compile(rb"^[EF]\d+ .*(coordination_service|distributed service)")
 
 
-def watch(gone: Callable[[], None]) -> None:
-    """From now on `gone` is called then, in a thread of its own; it should end the process.
+def watch(gone: Callable[[bool], None]) -> None:
+    """From now on `gone` is called then, in a thread of its own, to end the process: with True where jax would abort.
 
     Left alone, jax's runtime writes a stack of C++ to stderr and aborts. It has a callback, but gives it something that
     Python has no type for. So what it writes to stderr, under Python, goes through a pipe, and its first words are the
@@ -30,9 +30,9 @@ def watch(gone: Callable[[], None]) -> None:
     libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
 
 
-def _pass_on(out: int, real: int, gone: Callable[[], None]) -> None:
+def _pass_on(out: int, real: int, gone: Callable[[bool], None]) -> None:
     with open(out, "rb") as lines:
         for line in lines:
             if _SIGN.match(line):
-                gone()
+                gone(line.startswith(b"F"))
             os.write(real, line)

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,18 +37,28 @@ class Lost(Exception):
     """Another process is gone, or cannot be reached."""
 
 
-def join(place: Place, gone: Callable[[], None]) -> None:
+def join(place: Place, gone: Callable[[BadInput | Lost], None]) -> None:
     """Meets the others, before jax looks for devices. Without an address the cluster says who they are.
 
     jax knows Cloud TPU, SLURM, Open MPI and Kubernetes.
 
     Args:
         place: where this process stands.
-        gone: called, in another thread, when one of the others is found to be gone.
+        gone: called, in another thread, to end the process: Lost when one of the others is found to be gone, BadInput
+            when they do not come within five minutes.
 
     Raises:
-        BadInput: no cluster is found, or the others do not come within five minutes.
+        BadInput: no cluster is found.
     """
+    met = threading.Event()
+
+    def found(aborts: bool) -> None:
+        if met.is_set():
+            gone(Lost("another process of this run is gone"))
+        elif aborts:
+            gone(_refused(place, f"not all processes came within {START} s"))
+
+    lost.watch(found)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     try:
         jax.distributed.initialize(
@@ -58,10 +69,13 @@ def join(place: Place, gone: Callable[[], None]) -> None:
             shutdown_timeout_seconds=HEARTBEAT,
         )
     except (ValueError, RuntimeError) as error:
-        line = " ".join(str(error).split())[:300]
-        found = "no cluster was found" if place.address is None else f"{place.address} was not reached"
-        raise BadInput(f"--distributed: {found} ({line}); give HOST:PORT with --processes and --process") from None
-    lost.watch(gone)
+        raise _refused(place, " ".join(str(error).split())[:300]) from None
+    met.set()
+
+
+def _refused(place: Place, why: str) -> BadInput:
+    found = "no cluster was found" if place.address is None else f"{place.address} cannot be used"
+    return BadInput(f"--distributed: {found} ({why}); give HOST:PORT with --processes and --process")
 
 
 def count() -> int:
@@ -152,7 +166,7 @@ def _together() -> Iterator[None]:
         try:
             yield
         except (jax.errors.JaxRuntimeError, ValueError) as error:  # gloo's come as the second
-            raise Lost(" ".join(str(error).split())[:200]) from None
+            raise Lost(f"another process of this run is gone ({' '.join(str(error).split())[:200]})") from None
 
 
 def leave(code: int) -> NoReturn:

@@ -1,16 +1,17 @@
 """Several processes give the rows of one; other numbers of devices go on where a run was; what cannot be is refused."""
 
 import re
+import signal
 import warnings
 from pathlib import Path
 
-import jax
+import numpy as np
 import pytest
 import runs
 
 from jaxft import cli, config, store, train
 from jaxft.errors import Note
-from jaxft.progress import Progress
+from jaxft.flight import Stopped
 from jaxft.store import Part, Store
 from jaxft.trials import expand
 
@@ -100,38 +101,57 @@ def test_a_place_that_cannot_be_is_one_line(study, capsys, words, said):
     assert not study.with_name("runs").exists()
 
 
-class Stops(Progress):
-    """A run that is asked to stop after so many blocks."""
+class Stops:
+    """Follows a run and asks it to stop after so many blocks."""
 
     def __init__(self, blocks: int):
         self.left = blocks
 
-    def start(self, total, done): ...
+    def start(self, total, done):
+        self.done = done
 
-    def compiled(self, seconds): ...
+    def compiled(self, seconds):
+        pass
 
     def block(self, news):
         self.left -= 1
         if not self.left:
-            import signal
-
             signal.raise_signal(signal.SIGTERM)
 
-    def finish(self, folder): ...
+    def finish(self, folder):
+        pass
 
 
-@pytest.mark.parametrize(("first", "then"), [(8, 2), (2, 8)])
-def test_trials_go_on_with_fewer_and_with_more_devices(study, whole, tmp_path, first, then):
-    """Two numbers of devices are two programs to the compiler, which may differ in the last bits."""
+@pytest.mark.parametrize(("first", "then"), [((8, 1), (2, 1)), ((2, 1), (8, 1)), ((2, 1), (2, 2))], ids=str)
+def test_trials_go_on_at_another_width_and_their_rows_say_so(study, whole, tmp_path, first, then):
+    """Widths are different programs to the compiler, so the last bits may differ; over 15 steps that is little."""
     folder = tmp_path / "run"
 
-    def settings(devices):
-        return config.load(study, ["--out", str(folder), *on(devices)])
+    def settings(width):
+        return config.load(study, ["--out", str(folder), *on(width[0]), "--pool.slots", str(width[1])])
 
-    with pytest.raises(train.flight.Stopped if hasattr(train, "flight") else KeyboardInterrupt):
-        train.run(settings(first), progress=Stops(3))
-    assert not list(jax.live_arrays()) or True
-    before = set(store.load(folder).trials["trial"]) if (folder / "trials").exists() else set()
-    train.run(settings(then), progress=Stops(10**6))
-    rows, other = (store.load(place).trials.set_index("trial").sort_index() for place in (folder, whole(then)))
-    assert list(rows.index) == list(other.index)
+    with pytest.raises(Stopped):
+        train.run(settings(first), progress=Stops(2 if first[0] == 8 else 6))
+    before = set(store.load(folder).trials["trial"])
+    going = {path.name.partition(".")[0] for path in folder.glob("checkpoints/p0/*/*.safetensors")}
+    assert going
+    assert before
+    assert not going & before
+    last = Stops(10**6)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", Note)
+        train.run(settings(then), progress=last)
+    assert [str(note.message).partition(":")[0] for note in notes] == ["pool.slots"] * (then[1] != first[1])
+    assert last.done == len(before)
+    rows, other = (store.load(place).trials.set_index("trial").sort_index() for place in (folder, whole(4)))
+    said = f"{first[1]} slots on each of {first[0]} devices to step "
+    for name, earlier in rows["earlier"].items():
+        assert re.fullmatch(said + r"\d+", earlier) if name in going else earlier == "", (name, earlier)
+    assert set(rows["slots_per_device"][[*before]]) <= {first[1]}
+    assert set(rows["slots_per_device"].drop([*before])) == {then[1]}
+    for column in ("status", "reason", "steps", "best_step", "best_score", "final_score"):
+        assert rows[column].equals(other[column]), column
+    curves = [store.load(place).losses.set_index("trial")["train_loss"] for place in (folder, whole(4))]
+    for name in rows.index[rows["status"] != "diverged"]:
+        np.testing.assert_allclose(curves[0][name], curves[1][name], atol=1e-5, err_msg=name)
+    assert not (folder / "checkpoints").exists()
