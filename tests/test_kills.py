@@ -56,7 +56,7 @@ AIMS = ("compile", "block", "write", "checkpoint")
 def moment(job: runs.Job, aim: str, draw: random.Random) -> None:
     """Waits for some moment in which the run may be at this; at a file that is being written, right then."""
     runs.until(lambda: ("compiling" if aim == "compile" else "compiled in") in job.said(), job)
-    runs.until(lambda wait=time.monotonic() + draw.uniform(0, 3): time.monotonic() > wait, job)
+    runs.until(lambda wait=time.monotonic() + draw.uniform(0, 1): time.monotonic() > wait, job)
     if aim == "write":
         runs.until(lambda: list(job.out.glob("*/.*.parquet.tmp")) or halves(job.out), job)
     elif aim == "checkpoint":
