@@ -1,8 +1,6 @@
 """Runs of the command in processes of their own, which can be killed, and what two run folders have in common."""
 
 import os
-import re
-import signal
 import socket
 import subprocess
 import sys
@@ -31,12 +29,17 @@ def study(folder: Path, **changes) -> Path:
     sections = toys.settings(folder) | {
         "train": {"lr": 3e-3, "batch_size": 4, "epochs": 3, "dropout": 0.1},
         "seeds": {"init": "1..3", "order": 1},
-        "sweep": {"train.lr": [3e-3, 1e30], "stop.majority": [4, 0]},  # the second rate diverges, no limit lets a trial end
+        "sweep": {
+            "train.lr": [3e-3, 1e30],
+            "stop.majority": [4, 0],
+        },  # the second rate diverges, no limit lets a trial end
         "stop": {"majority": 4},
         "pool": {"slots": 1, "checkpoint_minutes": 1e-4},
     }
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump({k: v | changes.get(k, {}) if isinstance(v, dict) else v for k, v in sections.items()}))
+    path.write_text(
+        yaml.safe_dump({k: v | changes.get(k, {}) if isinstance(v, dict) else v for k, v in sections.items()})
+    )
     return path
 
 
@@ -59,7 +62,9 @@ class Job(NamedTuple):
         try:
             return [process.wait(max(0.1, end - time.monotonic())) for process in self.processes]
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"not over after {seconds} s: {[self.said(i) for i in range(len(self.logs))]}") from None
+            raise AssertionError(
+                f"not over after {seconds} s: {[self.said(i) for i in range(len(self.logs))]}"
+            ) from None
         finally:
             self.kill()
 
@@ -118,7 +123,9 @@ def same(one: Path, other: Path, but: Sequence[str] = ()) -> int:
     count = 0
     for kind, keys in {"trials": ("trial",), **KEYS}.items():
         frames = [getattr(run, kind) for run in (a, b)]
-        x, y = (f.drop(columns=[*MOVING, *but], errors="ignore").sort_values([*keys], ignore_index=True) for f in frames)
+        x, y = (
+            f.drop(columns=[*MOVING, *but], errors="ignore").sort_values([*keys], ignore_index=True) for f in frames
+        )
         assert not x.duplicated([*keys]).any(), (kind, x[[*keys]])
         assert sorted(x.columns) == sorted(y.columns), kind
         for column in x:

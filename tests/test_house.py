@@ -32,7 +32,8 @@ FLOORS = [
 ]
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
-          "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options", "lost"}  # fmt: skip
+          "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options",
+          "lost"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 
 

@@ -1,4 +1,4 @@
-"""kill -9 and SIGTERM at any moment of a run of one process and of two: nothing lost, nothing twice, every bit the same.
+"""kill -9 and SIGTERM at any moment of a run of one process and of two: nothing lost, nothing twice, no bit changed.
 
 JAXFT_SOAK_SEED draws other moments.
 """
@@ -56,7 +56,8 @@ AIMS = ("compile", "block", "write", "checkpoint")
 def moment(job: runs.Job, aim: str, draw: random.Random) -> None:
     """Waits for some moment in which the run may be at this; at a file that is being written, right then."""
     runs.until(lambda: ("compiling" if aim == "compile" else "compiled in") in job.said(), job)
-    runs.until(lambda wait=time.monotonic() + draw.uniform(0, 1): time.monotonic() > wait, job)
+    end = time.monotonic() + draw.uniform(0, 1)
+    runs.until(lambda: time.monotonic() > end, job)
     if aim == "write":
         runs.until(lambda: list(job.out.glob("*/.*.parquet.tmp")) or halves(job.out), job)
     elif aim == "checkpoint":
