@@ -92,8 +92,8 @@ def payload(kind: int, sentinel: Path) -> bytes:
 
 ODD = [
     b"null", b"-1", b"0", b"1e999", b"NaN", b"[]", b"{}", b'""', b"'", b'"\\ud800"', b"true", b"1" * 400,
-    b"2147483648", b"0.5", b"../..", b"\x00", b"\xff\xfe", b"&a [*a]", b"[[[[[[", b"<<: *a", b"1..2", b"1..999999999999", b"inf",
-    b"\t", b"\r\n", b'{"a": 1}', b"[1, 2]", "\u2028".encode(), b"!!binary x", b"%", b"|", b"a|b(c=1)",
+    b"2147483648", b"0.5", b"../..", b"\x00", b"\xff\xfe", b"&a [*a]", b"[[[[[[", b"<<: *a", b"1..2", b"1..999999999999",
+    b"inf", b"\t", b"\r\n", b'{"a": 1}', b"[1, 2]", "\u2028".encode(), b"!!binary x", b"%", b"|", b"a|b(c=1)",
     b"{" * 2000, b"[" * 20000,
 ]  # fmt: skip
 WORDS = st.sampled_from(ODD) | st.binary(max_size=12) | st.sampled_from([key.encode() for key in KEYS])
