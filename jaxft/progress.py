@@ -52,7 +52,7 @@ class News(NamedTuple):
     """Steps that slots did for nothing: their trial was over, or they had none."""
     waiting: bool
     """Whether trials waited for a slot."""
-    rows: list[Ended] = []
+    rows: Sequence[Ended] = ()
     """Of what ended, that which this process has to write down."""
 
 

@@ -398,6 +398,12 @@ def test_slurm_requeues_what_was_stopped_and_nothing_else(code, state, restarts,
     assert slurm.log[1:] == then
 
 
+@pytest.mark.parametrize(("restarts", "words"), [("0", ["s.yaml", "--fresh"]), ("1", ["s.yaml"])])
+def test_a_requeued_job_takes_up_what_it_set_down(restarts, words, slurm):
+    assert slurm.run("slurm.sbatch", "s.yaml", "--fresh", **JOB, SLURM_RESTART_COUNT=restarts)[0] == 0
+    assert slurm.log == [[*SRUN, *words]]
+
+
 def test_a_signal_to_the_batch_script_waits_for_the_tasks(slurm):
     slurm.plan("3|1|stub|srun", "0|0|JobState=RUNNING|show")
     with slurm.start("slurm.sbatch", "s.yaml", **JOB) as job:
