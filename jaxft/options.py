@@ -8,11 +8,11 @@ from jaxft.errors import BadInput
 from jaxft.spec import nearest
 
 RUN = """Options of run:
-  --shard 3/8           only the third of eight shares of the trials, as in a job array: each share needs nothing of
-                        the others, and may run in the same folder at the same time.
+  --shard 3/8           only the third of eight shares of the trials, as in a job array: each share needs
+                        nothing of the others, and may run in the same folder at the same time.
   --fresh               trials in flight start again; without it they go on from their last checkpoint.
-  --distributed auto    share the work with the other processes of this job, all of which are started alike: on
-                        Cloud TPU, SLURM, Open MPI and Kubernetes they find each other. All devices are used.
+  --distributed auto    share the work with the other processes of this job, all started alike: on Cloud TPU,
+                        SLURM, Open MPI and Kubernetes they find each other. All devices are used.
   --distributed HOST:PORT --processes 4 --process 0
                         the same anywhere: the address of process 0, how many there are, and which this is.
 """

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import jaxft
-from jaxft import cli
+from jaxft import cli, options
 from jaxft.config import load
 from jaxft.study import KEYS
 
@@ -20,7 +20,7 @@ def called(tmp_path, monkeypatch):
     called = []
 
     def fake(command):
-        return lambda study: called.append((command, study))
+        return lambda study, **how: called.append((command, study))
 
     train = SimpleNamespace(run=fake("run"))
     plan = SimpleNamespace(plan=fake("plan"), describe=lambda study, plans: f"the plan of {study.name}")
@@ -37,6 +37,22 @@ def python(code: str, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.parametrize(
+    ("words", "shard", "fresh", "place"),
+    [
+        (["s.yaml"], None, False, None),
+        (["s.yaml", "--fresh", "--shard", "3/8"], (3, 8), True, None),
+        (["--shard=8/8", "s.yaml", "--train.lr", "1"], (8, 8), False, None),
+        (["s.yaml", "--distributed", "auto"], None, False, (None, None, None)),
+        (["s.yaml", "--distributed=h:1", "--process", "0", "--processes=2"], None, False, ("h:1", 2, 0)),
+    ],
+)
+def test_the_options_of_run(words, shard, fresh, place):
+    rest, how = options.read(words)
+    assert (how.shard, how.fresh, how.place) == (shard, fresh, place)
+    assert rest == [word for word in words if word == "s.yaml" or "lr" in word or word == "1"]
+
+
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_a_command_gets_the_study(called, command, capsys):
     assert cli.main([command, "s.yaml", "--seeds.init=1..2", "--name", "x"]) == 0
@@ -48,6 +64,30 @@ def test_a_command_gets_the_study(called, command, capsys):
     ("words", "line"),
     [
         (["run"], "run: expected a study, such as jaxft run STUDY.yaml"),
+        (["run", "s.yaml", "--shard"], "run: --shard: a value is missing"),
+        (
+            ["run", "s.yaml", "--shard", "9/8"],
+            "--shard: expected I/N, the I-th of N shares, such as 1/8 to 8/8; found '9/8'",
+        ),
+        (
+            ["run", "s.yaml", "--shard", "1/2", "--distributed", "auto"],
+            "run: --shard and --distributed: give one of them; a share runs in one process",
+        ),
+        (["run", "s.yaml", "--distributed", "h"], "run: --distributed: expected auto or HOST:PORT, found 'h'"),
+        (
+            ["run", "s.yaml", "--distributed", "h:70000"],
+            "run: --distributed: expected auto or HOST:PORT, found 'h:70000'",
+        ),
+        (["run", "s.yaml", "--distributed", "h:1"], "run: --distributed HOST:PORT needs --processes and --process too"),
+        (["run", "s.yaml", "--process", "1"], "run: --processes and --process go with --distributed HOST:PORT"),
+        (
+            ["run", "s.yaml", "--distributed", "h:1", "--processes", "2", "--process", "2"],
+            "run: --process 2: with --processes 2 they count from 0 to 1",
+        ),
+        (
+            ["run", "s.yaml", "--distributed", "h:1", "--processes", "x", "--process", "2"],
+            "run: --processes: expected a whole number, found 'x'",
+        ),
         (["run", "--train.lr", "1"], "run: expected a study, such as jaxft run STUDY.yaml"),
         (["rnu", "s.yaml"], "unknown command 'rnu'; did you mean run?"),
         (["watch", "x"], "unknown command 'watch'; known: --help, --version, bench, export, plan, run"),
@@ -74,7 +114,7 @@ def test_help_explains_every_key(capsys):
     assert cli.main(["run", "--help"]) == 0
     text = capsys.readouterr().out
     lines = {line.split()[0] for line in text.splitlines() if line.startswith("  --")}
-    assert lines == {f"--{key}" for key in KEYS} | {"--sweep.KEY"}
+    assert lines == {f"--{key}" for key in KEYS} | {"--sweep.KEY", "--shard", "--fresh", "--distributed"}
     assert "relative to the current directory" in " ".join(text.split())
     assert "peak learning rate. [a number of at least 0; 2e-05]" in text
     assert max(map(len, text.splitlines())) <= 110
@@ -118,12 +158,12 @@ def test_virtual_devices(code, env, expected):
 
 STOPPABLE = """
 import sys, time, types
-def run(study):
+def run(study, **how):
     print("training", flush=True)
     time.sleep(60)
 sys.modules["jaxft.train"] = types.SimpleNamespace(run=run)
 from jaxft.cli import main
-sys.exit(main(["run", "my study.yaml", "--train.lr", "1"]))
+sys.exit(main(["run", "my study.yaml", "--fresh", "--train.lr", "1"]))
 """
 
 
@@ -138,7 +178,7 @@ def test_a_signal_stops_with_exit_3_and_says_how_to_go_on(tmp_path, number):
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 3
-    assert err.split("\n")[-2] == "jaxft: stopped; go on with: jaxft run 'my study.yaml' --train.lr 1"
+    assert err.split("\n")[-2] == "jaxft: stopped; go on with: jaxft run 'my study.yaml' --train.lr 1"  # not --fresh
     assert "Traceback" not in err
 
 

@@ -144,9 +144,9 @@ def test_trials_go_on_at_another_width_and_their_rows_say_so(study, whole, tmp_p
     assert [str(note.message).partition(":")[0] for note in notes] == ["pool.slots"] * (then[1] != first[1])
     assert last.done == len(before)
     rows, other = (store.load(place).trials.set_index("trial").sort_index() for place in (folder, whole(4)))
-    said = f"{first[1]} slots on each of {first[0]} devices to step "
+    said = f"{first[1]} slots on each of {first[0]} devices (cpu) to step "
     for name, earlier in rows["earlier"].items():
-        assert re.fullmatch(said + r"\d+", earlier) if name in going else earlier == "", (name, earlier)
+        assert re.fullmatch(re.escape(said) + r"\d+", earlier) if name in going else earlier == "", (name, earlier)
     assert set(rows["slots_per_device"][[*before]]) <= {first[1]}
     assert set(rows["slots_per_device"].drop([*before])) == {then[1]}
     for column in ("status", "reason", "steps", "best_step", "best_score", "final_score"):
