@@ -488,7 +488,6 @@ FOLDERS = {
     "two differences": case("train.lr: 0.003", "; train.epochs: 1 in", train={"lr": 0.1, "epochs": 2}),
     "seeds taken away": case("run: 1 of its trials are missing now (the first: init 1, order 1)", seeds={"order": 2}),
     "another sweep": case("run: 2 of its trials are missing now", words=("--sweep.train.lr", "[1e-5]")),
-    "another width": case("pool.slots: 2, but run was started with 1", pool={"slots": 2}),
     "other weights": case(".model is ", "stays with the study", files={WEIGHTS: lambda b: b[:-1] + b"\1"}),
     "another label": case(".task is ", "stays with the study", files={DEV: lambda b: b.replace(b"low", b"high", 1)}),
     "no resolved.yaml": case("resolved.yaml: cannot be read (No such file", files={"run/resolved.yaml": None}),

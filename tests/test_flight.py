@@ -204,3 +204,44 @@ def test_a_trial_is_read_as_it_was_written(tmp_path):
     Path(found["x"].path).write_bytes(whole)
     with pytest.raises(Unreadable, match=r"status is float32 \[1\], expected int32 \[\]"):
         checkpoint.read(found["x"].path, one.replica._replace(status=np.int32(0)))
+
+
+def one(step: int) -> Parked:
+    return Parked(Replica(*[np.zeros(n, np.float32) for n in range(10)])._replace(step=np.int32(step)), {}, {})
+
+
+def write(folder: Path, part: str, number: int, **trials: int) -> None:
+    target = checkpoint._path(str(folder)) / "checkpoints" / part / f"{number:06d}"
+    checkpoint._write(target, {name: one(step) for name, step in trials.items()})
+
+
+def test_a_shard_leaves_to_the_others_what_they_look_for(tmp_path):
+    """A whole run was stopped; its shards then take up each its own trials, whoever comes first."""
+    write(tmp_path, "p0", 1, a=2, b=2)
+    write(tmp_path, "2of3-p0", 1, c=2)
+    first, second = (Checkpoints(str(tmp_path), shard) for shard in ((1, 2), (2, 2)))
+    first.tidy({"a": first.found()["a"]})
+    first.save({"a": one(4)})
+    first.clear()
+    assert {name: at.step for name, at in Checkpoints(str(tmp_path), (2, 2)).found().items()} == {
+        "a": 2,
+        "b": 2,
+        "c": 2,
+    }
+    write(tmp_path, "1of2-p0", 3, a=6)
+    assert second.found().keys() == {"a", "b", "c"}
+    assert Checkpoints(str(tmp_path), (2, 2)).found()["a"].step == 2, "shard 1 may be at work"
+    assert Checkpoints(str(tmp_path)).found()["a"].step == 6
+    Checkpoints(str(tmp_path)).clear()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_newest_counts_not_the_furthest(tmp_path):
+    """Which may be of a run that went on with other data, or whose file nobody could read."""
+    write(tmp_path, "p1", 1, a=8)
+    write(tmp_path, "p0", 2, a=4)
+    (tmp_path / "checkpoints" / "note.txt").write_text("not ours")
+    there = Checkpoints(str(tmp_path))
+    assert (there.found()["a"].step, there.number) == (4, 2)
+    there.tidy(there.found())
+    assert [path.parent.parent.name for path in (tmp_path / "checkpoints").rglob("a.*")] == ["p0"]
