@@ -71,6 +71,19 @@ def test_what_is_stopped_goes_on_bit_for_bit(base, whole, tmp_path, blocks):
     assert set(rows(tmp_path / "run")["earlier"]) == {""}
 
 
+def test_a_stop_in_a_groups_last_block_comes_before_the_next_program(base, tmp_path, monkeypatch):
+    """Of two programs: the second, which may take minutes to compile, is not begun."""
+    made, pooled = [], train.pooled
+    monkeypatch.setattr(train, "pooled", lambda *args: made.append(1) or pooled(*args))
+    seeds, sweep = {"init": 1, "order": 1}, {"train.batch_size": [4, 5]}
+    settings = study(base, tmp_path, seeds=seeds, sweep=sweep)
+    stopped(settings, 5)
+    assert (len(made), len(rows(tmp_path / "run"))) == (1, 1)
+    assert not trials(tmp_path)
+    train.run(settings, progress=Quiet())
+    assert len(rows(tmp_path / "run")) == 2
+
+
 def test_fresh_starts_again(base, whole, tmp_path):
     settings = study(base, tmp_path)
     before = stopped(settings, 3).taken
