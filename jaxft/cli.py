@@ -163,14 +163,15 @@ def _run(words: list[str]) -> int:
     try:
         with _terminable():
             study = _study("run", rest, processes=how.place[1] or 1 if how.place else 1)
-            from jaxft import flight, processes, train
+            from jaxft import flight, processes
+            from jaxft.train import run
 
             if how.place is None:
-                train.run(study, shard=how.shard, fresh=how.fresh)
+                run(study, shard=how.shard, fresh=how.fresh)
                 return DONE
             processes.join(processes.Place(*how.place), lambda error: _alone(error, words))
             try:
-                train.run(study, fresh=how.fresh)
+                run(study, fresh=how.fresh)
                 return DONE
             except flight.Stopped:
                 raise  # all of them agreed on it

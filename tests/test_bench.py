@@ -447,16 +447,20 @@ def test_a_ceiling_is_not_below_what_a_matmul_reaches():
     import time
 
     devices, size = jax.devices()[:1], 256
-    ceiling = ceilings.matmul(devices, (size, size, size), "float32", "highest", seconds=0.05)
     a = jnp.ones((size, size))
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()
-    spent = []
-    for _ in range(20):
-        began = time.perf_counter()
-        product(a).block_until_ready()
-        spent.append(time.perf_counter() - began)
-    assert ceiling > 0.5 * 2 * size**3 / min(spent)
+
+    def holds() -> bool:
+        spent = []
+        for _ in range(20):
+            began = time.perf_counter()
+            product(a).block_until_ready()
+            spent.append(time.perf_counter() - began)
+        ceiling = ceilings.matmul(devices, (size, size, size), "float32", "highest", seconds=0.05)
+        return ceiling > 0.5 * 2 * size**3 / min(spent)
+
+    assert any(holds() for _ in range(5)), "something else may have the machine for a while, not each time"
 
 
 def test_ceilings_are_positive_and_the_best_of_what_was_tried():

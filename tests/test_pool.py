@@ -181,12 +181,12 @@ def test_the_block_talks_to_nobody(pools, devices):
 
 
 def test_memory_is_linear_in_the_slots():
-    """Each slot more takes the same, but for what the compiler finds to share."""
+    """Each slot more takes the same; the first alone may take a little more or less, as its axis is none."""
     model, pretrained = toys.bert()
     shared = toys.shared(pretrained=pretrained)
-    totals = {slots: make(1, slots, toys.recipe(model), shared).memory.total for slots in (1, 2, 4)}
+    totals = {slots: make(1, slots, toys.recipe(model), shared).memory.total for slots in (2, 4, 8)}
     print("bytes of a pool by slots:", totals)
-    assert (totals[4] - totals[2]) / 2 == pytest.approx(totals[2] - totals[1], rel=0.2)
+    assert (totals[8] - totals[4]) / 4 == pytest.approx((totals[4] - totals[2]) / 2, rel=0.1)
 
 
 def test_nothing_compiles_after_the_first_block(pools):
