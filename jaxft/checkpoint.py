@@ -20,10 +20,9 @@ import jax
 import numpy as np
 from safetensors.numpy import load, save
 
-from jaxft.errors import Note
+from jaxft.errors import Note, line
+from jaxft.folder import CHECKPOINTS, Folder
 from jaxft.replica import Replica
-
-FOLDER = "checkpoints"
 
 
 class Parked(NamedTuple):
@@ -60,7 +59,8 @@ class Checkpoints:
             shard: of a job array, such as (3, 8); the others of its number are left alone: they may be at work.
             process: of those that run together.
         """
-        self.root = _path(folder) / FOLDER
+        at = Folder.at(folder)
+        self.root = _path(str(at.local or at)) / CHECKPOINTS
         self._own = "{}of{}-".format(*shard) if shard else ""
         self._alike = rf"\d+of{shard[1]}-.*" if shard else "(?!)"
         self.part = f"{self._own}p{process}"
@@ -73,7 +73,7 @@ class Checkpoints:
     @staticmethod
     def possible(folder: str) -> bool:
         """Whether orbax can write there."""
-        return "://" not in folder or folder.startswith(("gs://", "file://", "local://"))
+        return folder.startswith("gs://") or Folder.at(folder).local is not None
 
     def found(self) -> dict[str, Found]:
         """By trial, where it was last, among the checkpoints that were whole at the start."""
@@ -143,7 +143,7 @@ class Checkpoints:
                 if int(old.name) < int(target.name) and not waiting & _files(old).keys():
                     old.rmtree()
         except Exception as error:  # a full disk, a store that is gone: training goes on
-            self._failed = " ".join(str(error).split())[:200] or type(error).__name__
+            self._failed = line(error)
 
 
 def read(path: str, like: Replica) -> Parked:
@@ -159,11 +159,10 @@ def read(path: str, like: Replica) -> Parked:
     try:
         content = _path(path).read_bytes()
         size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size])
-        about = header.pop("__metadata__")
-        if int(about["crc32"]) != _sum(content[8 + size :], header, about["told"]):
-            raise Unreadable("its sum is another")
+        about = json.loads(content[8 : 8 + size])["__metadata__"]
         arrays, told = load(content), json.loads(about["told"])
+        if int(about["crc32"]) != _sum(arrays, about["told"]):
+            raise Unreadable("its sum is another")
         leaves, shape = jax.tree_util.tree_flatten_with_path(like)
         names = [_name(way) for way, _ in leaves]
         for name, (_, leaf) in zip(names, leaves, strict=True):
@@ -188,15 +187,17 @@ def written(parked: Parked) -> bytes:
         _name(way): np.asarray(leaf, order="C") for way, leaf in jax.tree_util.tree_leaves_with_path(parked.replica)
     }
     leaves |= {f"record/{name}": np.asarray(values, order="C") for name, values in parked.arrays.items()}
-    plain, told = save(leaves), json.dumps(parked.told)
-    size = int.from_bytes(plain[:8], "little")
-    header = json.loads(plain[8 : 8 + size])
-    return save(leaves, {"told": told, "crc32": str(_sum(plain[8 + size :], header, told))})
+    told = json.dumps(parked.told)
+    return save(leaves, {"told": told, "crc32": str(_sum(leaves, told))})
 
 
-def _sum(body: bytes, header: dict[str, Any], told: str) -> int:
+def _sum(arrays: Mapping[str, np.ndarray], told: str) -> int:
     """Of all that a file says."""
-    return crc32(json.dumps([header, told], sort_keys=True).encode(), crc32(body))
+    total = crc32(told.encode())
+    for name, values in sorted(arrays.items()):
+        total = crc32(f"{name} {values.dtype} {values.shape}".encode(), total)
+        total = crc32(values.reshape(-1).view(np.uint8).data, total)
+    return total
 
 
 def _write(target, parked: Mapping[str, Parked]) -> None:
@@ -252,7 +253,7 @@ def _finished(part) -> list:
 def _path(text: str):
     from etils import epath
 
-    return epath.Path(text.removeprefix("file://").removeprefix("local://"))
+    return epath.Path(text)
 
 
 def _name(way) -> str:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from warnings import warn
 
 from jaxft import processes
-from jaxft.checkpoint import FOLDER, Checkpoints, Found, Parked, Unreadable, read
+from jaxft.checkpoint import Checkpoints, Found, Parked, Unreadable, read
 from jaxft.errors import BadInput, Note, line
+from jaxft.folder import CHECKPOINTS
 from jaxft.halt import Halt
 from jaxft.pool import Pool
 from jaxft.record import Record
@@ -127,7 +128,7 @@ def departing(
         checkpoints = Checkpoints(folder, shard, processes.index())
         found = {} if fresh else {name: at for name, at in checkpoints.found().items() if name in missing}
     except OSError as error:
-        raise BadInput(f"{folder}/{FOLDER}: cannot be read ({line(error)})") from None
+        raise BadInput(f"{folder}/{CHECKPOINTS}: cannot be read ({line(error)})") from None
     (there, checkpoints.number), *_ = processes.told([found, checkpoints.number])
     found = {name: Found(*at) for name, at in there.items()}
     if processes.index() == 0:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from jaxft.errors import BadInput, line
 
+CHECKPOINTS = "checkpoints"
+"""The folder of a run folder that holds the trials in flight."""
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from jaxft import ceilings, cost, replica, scale, train
 from jaxft.cost import Bound, Chip
 from jaxft.groups import Group, entry, pooled, prepare
-from jaxft.memory import Memory, size
+from jaxft.memory import Memory, held, size
 from jaxft.pool import Pool
 from jaxft.progress import duration
 from jaxft.scale import COUNTS, SLICES, Deal, Prediction, deal, predict
@@ -105,7 +105,7 @@ def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Ch
         slots=pool.slots_per_device,
         devices=len(pool.devices),
         memory=pool.memory,
-        checkpoint=saved(pool.state),
+        checkpoint=held(pool.state),
         compile_seconds=pool.compile_seconds,
         step_seconds=step,
         evaluation_seconds=evaluation,
@@ -142,13 +142,8 @@ def work(group: Group) -> scale.Work:
         width=width,
         layers=layers,
         dtype=group.precision,
-        shared=saved(group.shared),
+        shared=held(group.shared),
     )
-
-
-def saved(replicas: Any) -> int:
-    """Bytes of a tree of arrays, or of their shapes; of replicas, what a checkpoint holds."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(replicas))
 
 
 def _lengths(split: Split) -> np.ndarray:

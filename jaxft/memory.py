@@ -31,7 +31,7 @@ class Memory(NamedTuple):
             p.argument_size_in_bytes + p.output_size_in_bytes + p.temp_size_in_bytes - p.alias_size_in_bytes
             for p in parts
         )
-        once = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shared))
+        once = held(shared)
         return cls(int(total), int(once), slots, limit(devices))
 
     @property
@@ -56,6 +56,11 @@ class DoesNotFit(BadInput):
             f"pool.slots: {memory.slots} replicas per device need {size(memory.total)}, "
             f"the device has {size(memory.limit)} ({size(memory.per_replica)} a replica); {advice}"
         )
+
+
+def held(tree: Any) -> int:
+    """Bytes of a tree of arrays, or of their shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def limit(devices: Sequence) -> int:

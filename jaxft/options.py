@@ -33,20 +33,10 @@ def read(words: list[str]) -> tuple[list[str], How]:
     Raises:
         BadInput: a value is missing, or is not one.
     """
-    rest, found = [], {}
-    names = ("shard", "distributed", "processes", "process")
-    todo = list(words)
-    while todo:
-        word = todo.pop(0)
-        name, equals, value = word.removeprefix("--").partition("=")
-        if word == "--fresh":
-            found["fresh"] = ""
-        elif word.startswith("--") and name in names:
-            if not equals and (not todo or todo[0].startswith("--")):
-                raise BadInput(f"run: --{name}: a value is missing")
-            found[name] = value if equals else todo.pop(0)
-        else:
-            rest.append(word)
+    rest, given = sorted_out(
+        "run", words, ("shard", "distributed", "processes", "process"), flags=("fresh",), strict=False
+    )
+    found = {name: values[-1] for name, values in given.items() if values}
     shard = trials.read_shard(found["shard"]) if "shard" in found else None
     if shard and "distributed" in found:
         raise BadInput("run: --shard and --distributed: give one of them; a share runs in one process")
@@ -73,20 +63,31 @@ def _place(found: Mapping[str, str]) -> tuple[str | None, int | None, int | None
     return address, count, process
 
 
-def sorted_out(command: str, words: list[str], known: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+def sorted_out(
+    command: str, words: Sequence[str], known: Sequence[str], flags: Sequence[str] = (), *, strict: bool = True
+) -> tuple[list[str], dict[str, list[str]]]:
     """The words that belong to no option, and the values of each option: `--name value` or `--name=value`.
+
+    Args:
+        command: for messages.
+        words: of the command line.
+        known: options with a value.
+        flags: options without one.
+        strict: whether an option that is not known is refused; else it is among the other words.
 
     Raises:
         BadInput: an option is unknown, or has no value.
     """
-    others, options, rest = [], {name: [] for name in known}, list(words)
+    others, options, rest = [], {name: [] for name in (*known, *flags)}, list(words)
     while rest:
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("-"):
-            others.append(word)
-        elif name not in options:
+        if word.startswith("-") and strict and name not in options:
             raise BadInput(f"{command}: unknown option {word!r}; {nearest(f'--{name}', [f'--{k}' for k in known])}")
+        if not word.startswith("--") or name not in options or (name in flags and equals):
+            others.append(word)
+        elif name in flags:
+            options[name].append("")
         elif not equals and (not rest or rest[0].startswith("--")):
             raise BadInput(f"{command}: --{name}: a value is missing")
         else:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxft import lost
-from jaxft.errors import BadInput
+from jaxft.errors import BadInput, line
 
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost, and all others end
 START = 300  # seconds in which all have to be there
@@ -166,7 +166,7 @@ def _together() -> Iterator[None]:
         try:
             yield
         except (jax.errors.JaxRuntimeError, ValueError) as error:  # gloo's come as the second
-            raise Lost(f"another process of this run is gone ({' '.join(str(error).split())[:200]})") from None
+            raise Lost(f"another process of this run is gone ({line(error)})") from None
 
 
 def leave(code: int) -> NoReturn:

@@ -18,7 +18,7 @@ import yaml
 from jaxft import config, locks, rows, shards, trials
 from jaxft.config import Study
 from jaxft.errors import BadInput, line
-from jaxft.folder import Folder
+from jaxft.folder import CHECKPOINTS, Folder
 from jaxft.locks import Held, Part
 from jaxft.rows import Ended, Evaluation
 from jaxft.shards import DATA_SETS
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DATA_SETS", "Ended", "Evaluation", "Part", "Run", "Store", "load"]
 
-STUDY, RESOLVED, CHECKPOINTS = "study.yaml", "resolved.yaml", "checkpoints"
+STUDY, RESOLVED = "study.yaml", "resolved.yaml"
 
 
 class Run(NamedTuple):
