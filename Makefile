@@ -53,7 +53,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) --constraint constraints.txt --editable '.[test,dev,hub,tfds,notebook]'
+	$(PIP) --constraint constraints.txt --editable '.[test,dev,hub,tfds,analysis,notebook]'
 	@touch $@
 
 $(VENV)/.parity: $(VENV)/.dev

@@ -1,7 +1,8 @@
 """The language of `method: "reinit(layers=5)|mixout(p=0.1)"`, and what each name in it accepts. No jax here.
 
-The registry is the folder `methods/`: the file's name is the method's. Its signature is read from the source,
-not by importing it, so that a study is checked, and its trials are told apart, before jax is loaded.
+The registry is the folder `methods/`, and `policies/` for `policy: "median(grace=0.2)"`: the file's name is the
+member's. Its signature is read from the source, not by importing it, so that a study is checked, and its trials are
+told apart, before jax is loaded.
 """
 
 import ast
@@ -29,15 +30,21 @@ class Call(NamedTuple):
     args: dict[str, Literal]
 
 
+class _Wrong(Exception):
+    """At this character of a spec."""
+
+
 class Argument(NamedTuple):
-    """What a method declares of an argument."""
+    """What a member declares of an argument."""
 
     type: type
     default: Literal
 
 
-def parse(text: str) -> tuple[Call, ...]:
+def parse(text: str, kind: str = "method") -> tuple[Call, ...]:
     """The calls of a spec, from left to right: "a|b(x=1)" is `(Call("a", {}), Call("b", {"x": 1}))`.
+
+    `kind` is for messages.
 
     Raises:
         BadInput: anything else than names with keyword arguments that are numbers, texts or True and False.
@@ -47,10 +54,14 @@ def parse(text: str) -> tuple[Call, ...]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python about Python: an odd backslash is none of ours
             return tuple(_calls(ast.parse(text, mode="eval").body, text))
+    except _Wrong as error:
+        at = error.args[0]
     except SyntaxError as error:
-        raise _wrong(text, (error.offset or 1) - 1) from None
+        at = (error.offset or 1) - 1
     except (ValueError, RecursionError, MemoryError):  # a null byte, or thousands of parentheses
-        raise _wrong(text, 0) from None
+        at = 0
+    found = repr(text[at : at + 20]) if text[at:] else "the end"
+    raise BadInput(f"{kind}: {text!r} at position {at + 1}: {_EXAMPLE}, found {found}")
 
 
 def write(calls: Iterable[Call]) -> str:
@@ -59,21 +70,25 @@ def write(calls: Iterable[Call]) -> str:
     return "|".join(f"{name}({args})" if args else name for name, args in parts)
 
 
-def bind(calls: Iterable[Call]) -> tuple[Call, ...]:
+def bind(calls: Iterable[Call], kind: str = "method") -> tuple[Call, ...]:
     """The calls with every argument filled in, of the declared type and in the declared order.
 
+    Args:
+        calls: what `parse` gave.
+        kind: "method" or "policy".
+
     Raises:
-        BadInput: an unknown method or argument, a value of the wrong type, or a method that is there twice.
+        BadInput: an unknown name or argument, a value of the wrong type, or a name that is there twice.
     """
     bound: list[Call] = []
     for name, args in calls:
         if name in (call.name for call in bound):
-            raise BadInput(f"method: {name} is there twice, expected once")
-        declared = signature(name)
+            raise BadInput(f"{kind}: {name} is there twice, expected once")
+        declared = signature(name, kind)
         for arg in args:
             if arg not in declared:
-                raise BadInput(f"method: {name} has no argument {arg!r}; {nearest(arg, declared)}")
-        bound.append(Call(name, {a: _typed(f"{name}.{a}", d, args) for a, d in declared.items()}))
+                raise BadInput(f"{kind}: {name} has no argument {arg!r}; {nearest(arg, declared)}")
+        bound.append(Call(name, {a: _typed(f"{kind}.{name}.{a}", d, args) for a, d in declared.items()}))
     return tuple(bound)
 
 
@@ -106,16 +121,16 @@ def numbers(text: str, changes: Mapping[str, Any] | None = None) -> tuple[str, d
     return write(rest), floats
 
 
-def signature(name: str) -> dict[str, Argument]:
-    """The arguments that the method of this name declares.
+def signature(name: str, kind: str = "method") -> dict[str, Argument]:
+    """The arguments that the method, or the policy, of this name declares.
 
     Raises:
-        BadInput: there is no such method.
+        BadInput: there is none.
         TypeError: its author left out a type or a default.
     """
-    files = {path.stem: path for folder in _folders() for path in sorted(Path(folder).glob("[!_]*.py"))}
+    files = {path.stem: path for folder in _folders(kind) for path in sorted(Path(folder).glob("[!_]*.py"))}
     if name not in files:
-        raise BadInput(f"method: unknown method {name!r}; {nearest(name, files)}")
+        raise BadInput(f"{kind}: unknown {kind} {name!r}; {nearest(name, files)}")
     return _signature(files[name])
 
 
@@ -130,8 +145,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(beside)}" if beside else "there are none"
 
 
-def _folders() -> Sequence[str]:
-    found = find_spec("jaxft.methods")  # without importing it
+def _folders(kind: str) -> Sequence[str]:
+    found = find_spec({"method": "jaxft.methods", "policy": "jaxft.policies"}[kind])  # without importing it
     return found.submodule_search_locations or () if found else ()
 
 
@@ -161,7 +176,7 @@ def _typed(name: str, declared: Argument, args: Mapping[str, Any]) -> Literal:
     if declared.type is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not declared.type or (declared.type is float and not math.isfinite(value)):
-        raise BadInput(f"method.{name}: expected {_NOUNS[declared.type]}, found {value!r}")
+        raise BadInput(f"{name}: expected {_NOUNS[declared.type]}, found {value!r}")
     return value
 
 
@@ -176,8 +191,8 @@ def _calls(node: ast.expr, text: str) -> list[Call]:
             if len(args) == len(keywords):
                 return [Call(name, args)]
         case ast.Call(func=ast.Name(), args=[first, *_]):
-            raise _wrong(text, _column(first, text))
-    raise _wrong(text, _column(node, text))
+            raise _Wrong(_column(first, text))
+    raise _Wrong(_column(node, text))
 
 
 def _literal(word: ast.keyword, text: str) -> Literal:
@@ -187,15 +202,10 @@ def _literal(word: ast.keyword, text: str) -> Literal:
     except (ValueError, TypeError):
         value = None
     if word.arg is None or type(value) not in _NOUNS or (isinstance(value, float) and not math.isfinite(value)):
-        raise _wrong(text, _column(word.value, text))
+        raise _Wrong(_column(word.value, text))
     return value
 
 
 def _column(node: ast.expr, text: str) -> int:
     """The character that a node begins at; Python counts bytes."""
     return len(text.encode()[: node.col_offset].decode(errors="ignore"))
-
-
-def _wrong(text: str, at: int) -> BadInput:
-    found = repr(text[at : at + 20]) if text[at:] else "the end"
-    return BadInput(f"method: {text!r} at position {at + 1}: {_EXAMPLE}, found {found}")

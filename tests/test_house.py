@@ -13,7 +13,8 @@ FILES = sorted((ROOT / "jaxft").rglob("*.py"))
 FLOORS = [
     {"errors", "lost"},
     {"machine", "tree", "spec", "study", "yaml12", "halt", "processes"},
-    {"check"},
+    {"check", "policies"},
+    {"contest"},
     {"trials"},
     {"config", "types", "keys", "options"},
     {"rare", "data", "models", "tasks", "methods", "optim", "metrics", "stop", "cost", "scale", "ceilings"},
@@ -23,6 +24,8 @@ FLOORS = [
     {"store"},
     {"grid", "record"},
     {"release", "flight"},
+    {"stats"},
+    {"report"},
     {"progress"},
     {"train"},
     {"forecast"},
@@ -33,7 +36,7 @@ FLOORS = [
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
           "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options",
-          "lost"}  # fmt: skip
+          "lost", "policies", "contest", "stats", "report"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 
 

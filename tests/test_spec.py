@@ -67,7 +67,7 @@ def toys(tmp_path, monkeypatch):
     (tmp_path / "mixout.py").write_text(f"{head}def mixout(p: float = 0.9, *, hard: bool = False): ...")
     (tmp_path / "reinit.py").write_text(f"{head}def reinit(layers: int = 5, how: str = 'normal', std: float = 1): ...")
     (tmp_path / "_hidden.py").write_text("")
-    monkeypatch.setattr(spec, "_folders", lambda: [str(tmp_path)])
+    monkeypatch.setattr(spec, "_folders", lambda kind: [str(tmp_path)])
 
 
 @pytest.mark.usefixtures("toys")
@@ -131,6 +131,6 @@ def test_what_does_not_fit_a_signature(text, changes, message):
 )
 def test_a_method_must_declare_types_and_defaults(tmp_path, monkeypatch, source, message):
     (tmp_path / "toy.py").write_text(source)
-    monkeypatch.setattr(spec, "_folders", lambda: [str(tmp_path)])
+    monkeypatch.setattr(spec, "_folders", lambda kind: [str(tmp_path)])
     with pytest.raises(TypeError, match=message):
         spec.signature("toy")

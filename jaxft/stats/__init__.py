@@ -1,0 +1,1 @@
+"""What the scores say: one file per question. It reads run folders and files of scores, and never imports jax."""
