@@ -67,7 +67,10 @@ class Contest:
             for rung in range(max((len(entrant.rungs) for entrant in entrants), default=0)):
                 waiting = [i for i, entrant in enumerate(entrants) if entrant.waits and entrant.passed == rung]
                 if waiting:
-                    said = self._policy.judge(rung, _standing(entrants, rung))
+                    standing = _standing(entrants, rung)
+                    said = self._policy.judge(rung, standing)
+                    if not standing.coming.any() and any(said[i] == WAIT for i in waiting):
+                        raise RuntimeError("the policy lets trials wait for nobody")
                     for i in (i for i in waiting if said[i] != WAIT):
                         entrants[i].passed += 1
                         entrants[i].over = said[i] != GO
