@@ -88,6 +88,7 @@ def curves(folder: Folder) -> dict[str, tuple[list[float], str, str]]:
     """
     whole = flushes(folder)
     evals = frame(folder, "evals", whole).query("split == 'dev'").sort_values("step")
+    evals = evals.drop_duplicates(["trial", "step"])  # of trials that were dropped older versions have the last twice
     dev = {str(name): rows for name, rows in evals.groupby("trial")}
     trials = frame(folder, "trials", whole)[["trial", "metric", "status", "reason"]]
     return {

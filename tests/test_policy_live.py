@@ -6,12 +6,12 @@ import signal
 import numpy as np
 import pytest
 import toys
-from jaxft.stats.replay import replay
 from studies import MOVING, Quiet, rows, same_bits, study
 
 from jaxft import cli, policies, store, train
 from jaxft.errors import BadInput
 from jaxft.flight import Stopped
+from jaxft.stats.replay import replay
 
 POLICY = "start_many(fraction=0.4, keep=2)"
 
