@@ -120,6 +120,7 @@ def work(group: Group, trials: Sequence[Trial], pool: Pool, flight: Flight | Non
                 int(seen.step[slot]),
                 report.losses[slot, :steps],
                 {name: x[slot] for name, x in report.logits.items()},
+                {layer: x[slot] for layer, x in report.norms.items()},
                 tried=status[slot].in_step,
             )
         at = {slot: int(seen.step[slot]) for slot in scheduler.running}
