@@ -92,7 +92,9 @@ def design(scores: Scores, factors: Sequence[str] | None = None) -> Design:
         codes.append(places)
     response = values(scores)
     if np.ptp(response) == 0:
-        raise BadInput(f"{scores.name}: all {len(response)} scores are {response[0]:g}, so there is no variance to explain")
+        raise BadInput(
+            f"{scores.name}: all {len(response)} scores are {response[0]:g}, so there is no variance to explain"
+        )
     return Design(scores.name, response, chosen, tuple(seeds), np.column_stack(codes))
 
 

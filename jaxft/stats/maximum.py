@@ -124,7 +124,9 @@ def by_schedule(scores: Scores, ns: Iterable[int] | None = None, epochs: int | N
     """
     evals = scores.evals.sort_values("step", kind="stable")
     if evals.empty:
-        raise BadInput(f"{scores.name}: no curves in it, which schedules of evaluation need: give a run folder, or `step`")
+        raise BadInput(
+            f"{scores.name}: no curves in it, which schedules of evaluation need: give a run folder, or `step`"
+        )
     without = set(scores.trials["trial"]) - set(evals["trial"])
     if without:
         raise BadInput(f"{scores.name}: {len(without)} of {len(scores.trials)} trials were never evaluated; leave them "
@@ -163,7 +165,9 @@ def by_budget(scores: Scores, ns: Iterable[int] | None = None) -> pd.DataFrame:
     steps = scores.trials["steps"].to_numpy(np.float64)
     full = np.unique(steps[(scores.trials["status"] == "completed").to_numpy(bool)])
     if np.isnan(steps).any() or (steps < 0).any():
-        raise BadInput(f"{scores.name}: it does not say how many steps each trial took; expected a column steps, or step")
+        raise BadInput(
+            f"{scores.name}: it does not say how many steps each trial took; expected a column steps, or step"
+        )
     if len(full) != 1 or full[0] <= 0:
         which = f"of {', '.join(f'{n:g}' for n in full[:4])} steps" if len(full) else "that was completed"
         need = "completed trials of equal length" if len(full) > 1 else "at least one completed trial"

@@ -155,10 +155,11 @@ def permutation(
     found = design(scores, [factor])
     groups = _others(scores, factor) if within else np.zeros(len(found.scores), int)
     if within and all(len(np.unique(found.codes[groups == group])) < 2 for group in np.unique(groups)):
-        raise BadInput(f"{scores.name}: no two trials differ in {factor} alone, so nothing can be dealt out within the rest")
-    ranges = _simulated(found, draws, seed, lambda sums, counts, *_: np.ptp(sums / counts, axis=1), groups)
-    observed = float(ranges[0] + 0.0)
-    return Permutation(observed, _share(ranges), len(ranges) - 1)
+        raise BadInput(
+            f"{scores.name}: no two trials differ in {factor} alone, so nothing can be dealt out within the rest"
+        )
+    ranges = _simulated(found, draws, seed, _range, groups)
+    return Permutation(float(ranges[0] * found.scores.std()), _share(ranges), draws)
 
 
 class BestWorst(NamedTuple):
@@ -198,46 +199,47 @@ def best_against_worst(scores: Scores, factor: str, draws: int = 10_000, seed: i
         raise BadInput(f"{scores.name}: the scores of {factor} {found.seeds[0][best]}, the best, are all equal, and so are "
                        f"those of {found.seeds[0][worst]}, the worst: no variance to test against")  # fmt: skip
     f, p = f_oneway(*groups)
-    ratios = _simulated(found, draws, seed, _best_worst_f)
-    return BestWorst(int(found.seeds[0][best]), int(found.seeds[0][worst]), float(f), float(p), _share(ratios), len(ratios) - 1)
+    ratios = _simulated(found, draws, seed, _best_worst_f, np.zeros(len(codes), int))
+    named = (int(found.seeds[0][place]) for place in (best, worst))
+    return BestWorst(*named, float(f), float(p), _share(ratios), draws)
 
 
-def _best_worst_f(sums: np.ndarray, counts: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """F of the best seed against the worst [draws], of sums and sums of squares [draws, L]."""
-    means = sums / counts
+def _range(dealt: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """The range of the seeds' means [draws], of scores [draws, N] and whose they are [N, L]."""
+    return np.ptp(dealt @ member / member.sum(axis=0), axis=1)
+
+
+def _best_worst_f(dealt: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """F of the best seed against the worst [draws], arguments as of `_range`."""
+    counts = member.sum(axis=0)
+    means, squares = dealt @ member / counts, dealt**2 @ member
     ends = np.stack([means.argmax(axis=1), means.argmin(axis=1)], axis=1)
-    mean, square = (np.take_along_axis(of, ends, axis=1) for of in (means, squares))
-    n = counts[ends]
+    mean, square, n = np.take_along_axis(means, ends, axis=1), np.take_along_axis(squares, ends, axis=1), counts[ends]
     within = (square - n * mean**2).sum(axis=1) / (n.sum(axis=1) - 2)
-    between = (mean[:, 0] - mean[:, 1]) ** 2 / (1 / n[:, 0] + 1 / n[:, 1])
-    # Two seeds whose scores are all equal, and not to one another, could not be further apart.
-    none = within <= 1e-12 * np.maximum(between, 1e-30)
+    between = (mean[:, 0] - mean[:, 1]) ** 2 / (1 / n).sum(axis=1)
+    # Two seeds with equal scores each could not be further apart.
+    none = within <= 1e-12
     return np.where(none, np.inf, between / np.where(none, 1, within))
 
 
 def _simulated(
-    found: Design, draws: int, seed: int, statistic: Callable[..., np.ndarray], groups: np.ndarray | None = None
+    found: Design, draws: int, seed: int, statistic: Callable[..., np.ndarray], groups: np.ndarray
 ) -> np.ndarray:
-    """The statistic [1 + draws] of the scores as they are, then of scores dealt out anew within the groups."""
+    """The statistic [1 + draws] of the standardised scores as they are, then of those dealt out within the groups [N]."""
     if not isinstance(draws, int | np.integer) or draws < 1:
         raise BadInput(f"draws: expected a whole number from 1, found {draws!r}")
     rng = np.random.default_rng(seed)
-    scale = float(found.scores.std())
-    codes, y = found.codes[:, 0], (found.scores - found.scores.mean())
-    order = np.arange(len(y)) if groups is None else np.argsort(groups, kind="stable")
-    ends = np.cumsum(np.bincount(groups)) if groups is not None else np.array([len(y)])
-    y, codes = y[order] / scale, codes[order]
-    member = np.eye(found.levels[0])[codes]
-    counts = member.sum(axis=0)
-    results = [statistic((y @ member)[None], counts, (y**2 @ member)[None])]
+    order, ends = np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))
+    y = ((found.scores - found.scores.mean()) / found.scores.std())[order]
+    member = np.eye(found.levels[0])[found.codes[order, 0]]
+    results = [statistic(y[None], member)]
     chunk = max(1, _CHUNK // len(y))
     for at in range(0, draws, chunk):
         dealt = np.tile(y, (min(chunk, draws - at), 1))
         for begin, end in zip([0, *ends[:-1]], ends, strict=True):
             rng.permuted(dealt[:, begin:end], axis=1, out=dealt[:, begin:end])
-        results.append(statistic(dealt @ member, counts, dealt**2 @ member))
-    unit = scale if statistic is not _best_worst_f else 1.0
-    return np.concatenate(results) * unit
+        results.append(statistic(dealt, member))
+    return np.concatenate(results)
 
 
 def _share(values: np.ndarray) -> float:
@@ -248,7 +250,9 @@ def _share(values: np.ndarray) -> float:
 def _others(scores: Scores, factor: str) -> np.ndarray:
     """By trial, a number for its seeds of all other factors."""
     others: Any = scores.trials[[name for name in scores.factors if name != factor]].to_numpy()
-    return np.unique(others, axis=0, return_inverse=True)[1].reshape(-1) if others.shape[1] else np.zeros(len(others), int)
+    return (
+        np.unique(others, axis=0, return_inverse=True)[1].reshape(-1) if others.shape[1] else np.zeros(len(others), int)
+    )
 
 
 def _dummies(found: Design, factors: Sequence[int]) -> np.ndarray:
@@ -291,6 +295,6 @@ def _refuse_confounded(found: Design, terms: Sequence[tuple[int, ...]]) -> None:
                        "mean), so nothing is left for the residual; expected more trials, or fewer effects")  # fmt: skip
     y = found.scores - found.scores.mean()
     if float(((y - basis @ (basis.T @ y)) ** 2).sum()) < 1e-20 * float((y**2).sum()):
-        raise BadInput(f"{found.name}: {names} explain the scores without rest, so there is no residual to compare with")
-
-
+        raise BadInput(
+            f"{found.name}: {names} explain the scores without rest, so there is no residual to compare with"
+        )
