@@ -62,8 +62,8 @@ def test_bands_are_opdas():
 
 @pytest.mark.parametrize("grain", [None, 20])
 def test_bands_cover_the_whole_curve(grain):
-    """Of independent trials, nominal 80 %: exact for continuous scores, within three standard errors of 400 studies (6 %),
-    at least that for scores with ties."""
+    """Of independent trials, nominal 80 %: exact for continuous scores, within three standard errors of 400 studies
+    (6 %); at least that for scores with ties."""
     rng, times, inside = np.random.default_rng(1), 400, 0
     ns = np.array([1, 2, 3, 5, 8, 13, 21])
     truth = 0.5 ** (1 / ns)  # the median of the best of n uniform ones
@@ -152,7 +152,10 @@ ONE = scores([[0.1, 0.2]])
         (lambda: by_schedule(ONE), "made: no curves in it"),
         (lambda: by_budget(ONE._replace(trials=ONE.trials.assign(steps=np.nan))), "how many steps"),
         (lambda: by_budget(ONE._replace(trials=ONE.trials.assign(status="stopped"))), "at least one completed trial"),
-        (lambda: by_budget(ONE._replace(trials=ONE.trials.assign(steps=[1.0, 2.0]))), "completed trials of equal length"),
+        (
+            lambda: by_budget(ONE._replace(trials=ONE.trials.assign(steps=[1.0, 2.0]))),
+            "completed trials of equal length",
+        ),
     ],
 )
 def test_refusals(run, said):

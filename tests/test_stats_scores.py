@@ -97,7 +97,12 @@ def test_trials_with_tasks_settings_and_factors(given):
     rows = [
         f"{task},{lr},{init},{order},{order},{data},{score / 100},{score / 200},m_{task}"
         for score, (task, lr, init, order, data) in enumerate(
-            (t, lr, i, o, d) for t in ("rte", "mrpc") for lr in (1e-5, 2e-5) for i in (1, 2) for o in (1, 2) for d in (3, 4)
+            (t, lr, i, o, d)
+            for t in ("rte", "mrpc")
+            for lr in (1e-5, 2e-5)
+            for i in (1, 2)
+            for o in (1, 2)
+            for d in (3, 4)
         )
     ]
     found = given("task,lr,init_seed,order_seed,dropout_seed,data_seed,score,final_score,metric\n" + "\n".join(rows))
@@ -187,7 +192,10 @@ def test_the_release_schema_and_its_before(here):
         read("a.json")
     curves = {
         "1": {"acc": {"before": 0.9, "during": [[1, 0.5], [2, 0.6]], "after": None}},
-        "2": {"acc": {"before": 0.9, "during": [[0, 0.7], [2, 0.6]], "after": 0.65}, "train_loss": {"during": [1, 2, 3]}},
+        "2": {
+            "acc": {"before": 0.9, "during": [[0, 0.7], [2, 0.6]], "after": 0.65},
+            "train_loss": {"during": [1, 2, 3]},
+        },
     }
     Path("b.json").write_text(json.dumps({"rte": {"1": curves}, "cola": {"1": {"1": curves["1"]}}}))
     rte, cola = read("b.json")
@@ -230,7 +238,10 @@ def test_the_release_schema_and_its_before(here):
         ("metric," + HEAD + "acc,1,1,.5\nf1,1,1,.6\n", "several metrics, acc, f1: say which one scores"),
         ("metric," + HEAD + "acc,1,1,.5\nf1,1,2,.6\n", "several metrics, acc, f1"),
         ("task," + HEAD + "rte,1,1,.5\n,1,2,.6\n", "line 3, column task: expected a name, found ''"),
-        ("status," + HEAD + "done,1,1,.5\n", "line 2, column status: expected completed, diverged, stopped, found 'done'"),
+        (
+            "status," + HEAD + "done,1,1,.5\n",
+            "line 2, column status: expected completed, diverged, stopped, found 'done'",
+        ),
         ("trial," + HEAD + "a,1,1,.5\na,1,2,.6\n", "trial a has other seeds than"),
         ("step,trial," + HEAD + "1,a,1,1,.5\n2,b,1,1,.6\n", "trial b has the same seeds as line 2's trial a"),
         ("step," + HEAD + "5,1,1,.5\n5,1,1,.6\n", "(init_seed 1, order_seed 1, step 5)"),
@@ -268,7 +279,7 @@ def test_bad_run_folders(here):
     with pytest.raises(BadInput, match="nowhere: cannot be read"):
         read("nowhere")
     Path("empty").mkdir()
-    with pytest.raises(BadInput, match="empty: not a run folder, it has no study.yaml"):
+    with pytest.raises(BadInput, match="empty: not a run folder, it has no study"):
         read("empty")
     whole = Path("whole")
     shutil.copytree("run", whole)

@@ -40,7 +40,7 @@ class Design(NamedTuple):
 
 
 def evaluated(scores: Scores) -> Scores:
-    """The same without the trials that were never evaluated, which the analyses refuse: it is for you to leave them out."""
+    """The same without the trials that were never evaluated, which analyses refuse: you leave them out, not they."""
     trials = scores.trials[scores.trials["score"].notna()].reset_index(drop=True)
     kept = scores.evals[scores.evals["trial"].isin(trials["trial"].tolist())].reset_index(drop=True)
     return scores._replace(trials=trials, evals=kept)

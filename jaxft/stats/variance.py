@@ -18,7 +18,7 @@ _DRAWS = 10_000
 
 
 def anova(scores: Scores, factors: Sequence[str] | None = None, interactions: bool = False) -> pd.DataFrame:
-    """Analysis of variance with fixed effects, by statsmodels (`anova_lm`, type II; on a balanced grid all types agree).
+    """Analysis of variance with fixed effects, by statsmodels (`anova_lm`, type II; all types agree on a full grid).
 
     Args:
         scores: a study; its grid may have gaps, as long as the effects can be told apart.
@@ -175,11 +175,12 @@ class BestWorst(NamedTuple):
 
 
 def best_against_worst(scores: Scores, factor: str, draws: int = 10_000, seed: int = 0) -> BestWorst:
-    """The test of Dodge et al. (2020, section 4), as a replication: one-way ANOVA of the best seed's and the worst's scores.
+    """The test of Dodge et al. (2020, section 4), as a replication: one-way ANOVA of the best seed and the worst.
 
     Best and worst are those with the highest and lowest mean, so they were chosen after looking: on the paper's RTE
-    scores, shuffled, the test gives p < .05 in 95 % of cases. `corrected_p` chooses in the same way among shuffled scores,
-    and is the share of them with such an F, as in `permutation`. The main results are `anova` and `permutation`.
+    scores, shuffled, the test gives p < .05 in 95 % of cases. `corrected_p` chooses in the same way among shuffled
+    scores, and is the share of them with such an F, as in `permutation`. The main results are `anova` and
+    `permutation`.
 
     Raises:
         BadInput: as `anova`; fewer than two trials of the best or the worst seed, or no variance within both.
@@ -191,16 +192,20 @@ def best_against_worst(scores: Scores, factor: str, draws: int = 10_000, seed: i
     means = np.bincount(codes, found.scores) / counts
     best, worst = int(np.argmax(means)), int(np.argmin(means))
     if min(counts) < 2:
-        raise BadInput(f"{scores.name}: {factor} {found.seeds[0][np.argmin(counts)]} has one trial only; expected at least "
-                       "two of each seed")  # fmt: skip
+        raise BadInput(
+            f"{scores.name}: {factor} {found.seeds[0][np.argmin(counts)]} has one trial only; expected at least two of "
+            "each seed"
+        )
     groups = found.scores[codes == best], found.scores[codes == worst]
     if max(map(np.ptp, groups)) == 0:
-        raise BadInput(f"{scores.name}: the scores of {factor} {found.seeds[0][best]}, the best, are all equal, and so are "
-                       f"those of {found.seeds[0][worst]}, the worst: no variance to test against")  # fmt: skip
+        raise BadInput(
+            f"{scores.name}: the scores of {factor} {found.seeds[0][best]}, the best, are all equal, and so are those "
+            f"of {found.seeds[0][worst]}, the worst: no variance to test against"
+        )
     f, p = f_oneway(*groups)
     ratios = dealt.simulated(found, draws, seed, dealt.best_worst_f, np.zeros(len(codes), int))
-    named = (int(found.seeds[0][place]) for place in (best, worst))
-    return BestWorst(*named, float(f), float(p), dealt.share(ratios), draws)
+    names = [int(found.seeds[0][place]) for place in (best, worst)]
+    return BestWorst(names[0], names[1], float(f), float(p), dealt.share(ratios), draws)
 
 
 def _others(scores: Scores, factor: str) -> np.ndarray:
@@ -246,11 +251,16 @@ def _refuse_confounded(found: Design, terms: Sequence[tuple[int, ...]]) -> None:
     basis = _basis(np.hstack(columns))
     if basis.shape[1] < wanted:
         gaps = missing(found)
-        raise BadInput(f"{found.name}: the effects of {names} cannot be told apart{gaps and f', since {gaps}'}; expected a "
-                       "grid in which every seed of one meets several of the others")  # fmt: skip
+        why = f", since {gaps}" if gaps else ""
+        raise BadInput(
+            f"{found.name}: the effects of {names} cannot be told apart{why}; expected a grid in which every seed of "
+            "one meets several of the others"
+        )
     if len(found.scores) <= wanted:
-        raise BadInput(f"{found.name}: {len(found.scores)} trials are as many as the effects of {names} ({wanted} with the "
-                       "mean), so nothing is left for the residual; expected more trials, or fewer effects")  # fmt: skip
+        raise BadInput(
+            f"{found.name}: {len(found.scores)} trials are as many as the effects of {names} ({wanted} with the mean), "
+            "so nothing is left for the residual; expected more trials, or fewer effects"
+        )
     y = found.scores - found.scores.mean()
     if float(((y - basis @ (basis.T @ y)) ** 2).sum()) < 1e-20 * float((y**2).sum()):
         raise BadInput(
