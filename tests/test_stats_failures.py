@@ -142,6 +142,8 @@ def test_outcomes():
     assert found.tolist() == ["converged", "failed", "failed", "failed", "failed", *["diverged"] * 3, "stopped"]
     assert found.index.tolist() == [f"t{i}" for i in range(9)]
     assert failures.outcomes(plain([0.59, 0.6, 0.61])).tolist() == ["failed", "failed", "converged"], "by the best"
+    dropped = [(0.65, 0.65, "stopped", "one_class"), (0.65, 0.65, "stopped", "majority"), (0.65, 0.65, "completed", "")]
+    assert failures.outcomes(trials(dropped)).tolist() == ["failed", "failed", "converged"]
     known = plain([0.52, 0.53], task="rte", majority=math.nan)
     assert failures.outcomes(known).tolist() == ["failed", "converged"]
     with pytest.raises(BadInput, match="study: the majority's score is not known; give it in a column majority_score"):
