@@ -27,8 +27,9 @@ test: $(VENV)/.dev $(VENV)/.parity
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # After the rest what takes long, with its counts. JAXFT_SOAK_SEED=2 draws other moments to kill at, JAXFT_SOAK_KILLS=5 fewer.
+# Compiled as users have it; the rest of the suite compiles faster (tests/conftest.py).
 soak: test
-	$(BIN)/python -m pytest -m slow
+	XLA_FLAGS=--xla_backend_optimization_level=3 $(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.parity
 	$(BIN)/jaxft bench $(BENCH)

@@ -9,6 +9,11 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
+# Most of the suite's time is compiling what then runs for milliseconds: LLVM need not optimise it, here nor in the
+# processes that tests start. `optimised` undoes it for a file; XLA_FLAGS=--xla_backend_optimization_level=3 for a run.
+LEVEL = "--xla_backend_optimization_level"
+if LEVEL not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{LEVEL}=0 {os.environ.get('XLA_FLAGS', '')}".strip()
 
 import jax
 
@@ -16,7 +21,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 LONGEST = ("pool", "flight", "train", "distributed", "kills", "replica", "bench", "models_parity", "progress")
 """Files that take minutes. They come first, so that the processes that share the tests end together."""
@@ -27,6 +32,16 @@ SHARED = Path(__file__).parents[2] / "shared"
 def pytest_collection_modifyitems(items):
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture(scope="module")
+def optimised():
+    """The pools of a file are compiled as users have them, for promises that LLVM's optimisations could break."""
+    from jaxft import pool  # not above: pytest imports this file before jaxtyping can check what is imported
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pool.OPTIONS, "cpu", pool.OPTIONS["cpu"] | {"xla_backend_optimization_level": 3})
+        yield
 
 
 @pytest.fixture(scope="session")
