@@ -170,6 +170,15 @@ def test_run_folders(here):
     assert np.isnan(found[0].trials["score"]).sum() == 1
 
 
+def test_a_run_without_any_evaluation(tmp_path):
+    endings.folder(tmp_path / "run", study(**{"seeds.init": 1}), dropped=(0, 2))
+    for file in (tmp_path / "run" / "trials").glob("000001*"):
+        file.unlink()  # the one that was evaluated
+    (found,) = read(tmp_path / "run")
+    assert found.trials["status"].tolist() == ["diverged"]
+    assert (found.factors, len(found.evals)) == ((), 0)
+
+
 def test_another_metric_of_a_run_folder(here):
     for scores in read("run", "f1"):
         assert scores.metric == "f1"

@@ -218,6 +218,13 @@ def test_best_against_worst_is_scipys_and_handles_seeds_of_equal_scores():
     best, worst = y.mean(axis=1).argmax(), y.mean(axis=1).argmin()
     np.testing.assert_allclose([found.f, found.p], stats.f_oneway(y[best], y[worst]), rtol=1e-10)
     assert (found.best, found.worst) == (best + 1, worst + 1)
+    hits, shuffles = 0, 1000  # by hand: choose and test again, of scores dealt out anew
+    for _ in range(shuffles):
+        dealt = sorted(rng.permuted(y.ravel()).reshape(y.shape), key=np.mean)
+        hits += stats.f_oneway(dealt[-1], dealt[0])[0] >= found.f
+    p = best_against_worst(scores(y), "init_seed", draws=4000).corrected_p
+    assert abs(p - hits / shuffles) <= 3 * np.sqrt(p * (1 - p) * (1 / shuffles + 1 / 4000))
+    assert 0.2 < p < 0.99  # or it would say little
     y[2] = -5  # collapsed, all the same
     found = best_against_worst(scores(y), "init_seed", draws=200)
     assert found.worst == 3
@@ -280,6 +287,7 @@ HOLE = scores([[0.1, 0.2, 0.4], [0.5, np.nan, 0.3]])
         (lambda: anova(scores(np.eye(3)), ["init_seed", "init_seed"]), "a factor is there twice"),
         (lambda: best_against_worst(scores([[0.1], [0.3]]), "init_seed"), "init_seed 1 has one trial only"),
         (lambda: best_against_worst(scores([[0.1, 0.1], [0.3, 0.3]]), "init_seed"), "no variance to test against"),
+        (lambda: best_against_worst(scores([[0.1, 0.2], [0.2, 0.1]]), "init_seed"), "so none is best"),
     ],
 )  # fmt: skip
 def test_refusals(run, said):

@@ -98,6 +98,21 @@ def design(scores: Scores, factors: Sequence[str] | None = None) -> Design:
     return Design(scores.name, response, chosen, tuple(seeds), np.column_stack(codes))
 
 
+def best_and_worst(design: Design) -> tuple[int, int]:
+    """The places of the seeds with the highest and the lowest mean, of a design of one factor.
+
+    Raises:
+        BadInput: all have the same mean.
+    """
+    means = np.bincount(design.codes[:, 0], design.scores) / np.bincount(design.codes[:, 0])
+    if np.ptp(means) <= 1e-12 * np.ptp(design.scores):
+        factor = design.factors[0]
+        raise BadInput(
+            f"{design.name}: all {len(means)} values of {factor} have the mean {means[0]:g}, so none is best"
+        )
+    return int(means.argmax()), int(means.argmin())
+
+
 def missing(design: Design) -> str:
     """What of the grid is not there as often as the rest, for messages; "" where it is balanced."""
     cells = design.cells

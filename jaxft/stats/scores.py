@@ -111,7 +111,8 @@ def _of_run(source: str, run: Run, metric: str | None) -> Table:
     trials: Frame = run.trials.rename(columns={"best_score": "score"})
     places = np.array([at.get(trial, len(at)) for trial in trials["trial"]])
     trials = trials.iloc[np.argsort(places, kind="stable")].reset_index(drop=True)
-    dev: Frame = run.evals[run.evals["split"] == "dev"].sort_values("step", kind="stable")
+    dev: Frame = run.evals
+    dev = dev[dev["split"] == "dev"].sort_values("step", kind="stable")
     dev = dev.assign(row=dev["trial"].map({trial: row for row, trial in enumerate(trials["trial"])}))
     dev = dev.iloc[np.argsort(dev["row"].to_numpy(), kind="stable")].reset_index(drop=True)
     if metric is not None and (trials["metric"] != metric).any():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxft.errors import BadInput
-from jaxft.stats.design import design, missing
+from jaxft.stats.design import best_and_worst, design, missing
 from jaxft.stats.scores import Scores
 
 _FEWEST = 4
@@ -42,8 +42,7 @@ def densities(scores: Scores, factor: str, points: int = 200) -> pd.DataFrame:
     if points < 2:
         raise BadInput(f"points: expected at least 2, found {points!r}")
     codes, seeds = found.codes[:, 0], found.seeds[0]
-    means = np.bincount(codes, found.scores) / np.bincount(codes)
-    ends = {"best": int(means.argmax()), "worst": int(means.argmin())}
+    ends = dict(zip(("best", "worst"), best_and_worst(found), strict=True))
     kernels = {}
     for which, place in ends.items():
         own = found.scores[codes == place]

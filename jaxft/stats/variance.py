@@ -9,7 +9,7 @@ import pandas as pd
 
 from jaxft.errors import BadInput
 from jaxft.stats import dealt
-from jaxft.stats.design import Design, design, missing
+from jaxft.stats.design import Design, best_and_worst, design, missing
 from jaxft.stats.scores import Scores
 
 RESIDUAL = "Residual"
@@ -189,8 +189,7 @@ def best_against_worst(scores: Scores, factor: str, draws: int = 10_000, seed: i
 
     found = design(scores, [factor])
     codes, counts = found.codes[:, 0], np.bincount(found.codes[:, 0])
-    means = np.bincount(codes, found.scores) / counts
-    best, worst = int(np.argmax(means)), int(np.argmin(means))
+    best, worst = best_and_worst(found)
     if min(counts) < 2:
         raise BadInput(
             f"{scores.name}: {factor} {found.seeds[0][np.argmin(counts)]} has one trial only; expected at least two of "
