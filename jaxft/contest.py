@@ -52,9 +52,16 @@ class Contest:
         self._curves[i, self._come[i]] = score
         self._come[i] += 1
 
-    def over(self, trial: str, *, dropped: bool) -> None:
-        """A trial has ended. `dropped`: by a rule of its own, not at its end or by this policy."""
+    def over(self, trial: str, *, dropped: bool, late: bool = False) -> None:
+        """A trial has ended.
+
+        Args:
+            trial: which.
+            dropped: by a rule of its own, not at its end or by this policy.
+            late: in a step after its last evaluation; if it waited there, it had gone on.
+        """
         i = self._index[trial]
+        self._passed[i] += late and self.waits(trial)
         self._over[i], self._dropped[i] = True, dropped
 
     def waits(self, trial: str) -> bool:

@@ -12,7 +12,8 @@ from jaxft import keys, optim, stop, tree
 from jaxft.data.batch import Layout, Packed, first_fit, gather
 from jaxft.data.order import plan
 from jaxft.rare import cond_any
-from jaxft.stop import Status, Watch
+from jaxft.status import Status
+from jaxft.stop import Watch
 from jaxft.trials import Length, Seeds
 from jaxft.types import Anywhere, Batch, Ctx, Hyper, Method, Model, Out, Params, Split, Tx, same
 

@@ -80,8 +80,8 @@ def frame(folder: Folder, kind: str, whole: Flushes) -> pd.DataFrame:
     return pa.concat_tables(found or [empty], promote_options="default").to_pandas()
 
 
-def curves(folder: Folder) -> dict[str, tuple[list[float], str, str]]:
-    """Of each finished trial: its score at every evaluation on dev, in order, its status and the reason.
+def curves(folder: Folder) -> dict[str, tuple[list[float], str, str, int]]:
+    """Of each finished trial: its score at every evaluation on dev, in order, its status, the reason and its steps.
 
     Raises:
         BadInput: a file cannot be read.
@@ -90,10 +90,10 @@ def curves(folder: Folder) -> dict[str, tuple[list[float], str, str]]:
     evals = frame(folder, "evals", whole).query("split == 'dev'").sort_values("step")
     evals = evals.drop_duplicates(["trial", "step"])  # of trials that were dropped older versions have the last twice
     dev = {str(name): rows for name, rows in evals.groupby("trial")}
-    trials = frame(folder, "trials", whole)[["trial", "metric", "status", "reason"]]
+    trials = frame(folder, "trials", whole)[["trial", "metric", "status", "reason", "steps"]]
     return {
-        name: (dev[name][metric].tolist() if name in dev else [], status, reason)
-        for name, metric, status, reason in trials.itertuples(index=False)
+        name: (dev[name][metric].tolist() if name in dev else [], status, reason, steps)
+        for name, metric, status, reason, steps in trials.itertuples(index=False)
     }
 
 

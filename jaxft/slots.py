@@ -18,7 +18,7 @@ from jaxft.pool import Pool
 from jaxft.record import Record
 from jaxft.replica import Replica, Report
 from jaxft.scheduler import Scheduler
-from jaxft.stop import Status
+from jaxft.status import Status
 from jaxft.store import Ended
 from jaxft.trials import Trial
 

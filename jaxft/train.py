@@ -14,6 +14,7 @@ from jaxft.groups import Group, pooled, prepare
 from jaxft.pool import Pool
 from jaxft.progress import End, News, Progress
 from jaxft.slots import Slots
+from jaxft.status import IN_STEP
 from jaxft.store import Ended, Part, Store
 from jaxft.study import Study
 from jaxft.trials import Trial, expand, share
@@ -100,10 +101,11 @@ def _contest(group: Group, policy: str | None, store: Store) -> Contest:
         own = policy.partition("(")[0].strip()
         past = processes.told(shards.curves(store.folder))[0]
         for trial in (trial.id for trial in group.trials if trial.id in past):
-            curve, status, reason = past[trial]
+            curve, status, reason, steps = past[trial]
             for score in curve:
                 contest.observe(trial, score)
-            contest.over(trial, dropped=status != "completed" and reason != own)
+            late = steps == len(curve) * every and reason in IN_STEP
+            contest.over(trial, dropped=status != "completed" and reason != own, late=late)
     return contest
 
 

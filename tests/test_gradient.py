@@ -17,7 +17,7 @@ from jaxft.errors import BadInput
 from jaxft.pool import Pool
 from jaxft.record import Record
 from jaxft.replica import Recipe, Shared, mean_loss
-from jaxft.stop import Status
+from jaxft.status import Status
 from jaxft.store import Store
 from jaxft.trials import Length, expand
 from jaxft.types import Method

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "jaxft").rglob("*.py"))
 
 FLOORS = [
-    {"errors", "lost"},
+    {"errors", "lost", "status"},
     {"machine", "tree", "spec", "study", "yaml12", "halt", "processes"},
     {"check", "policies"},
     {"contest"},
@@ -36,7 +36,7 @@ FLOORS = [
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
           "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options",
-          "lost", "policies", "contest", "stats", "report"}  # fmt: skip
+          "lost", "status", "policies", "contest", "stats", "report"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 
 

@@ -9,7 +9,7 @@ from jax import monitoring
 from jaxft.data.batch import Layout
 from jaxft.pool import Pool
 from jaxft.scheduler import Scheduler
-from jaxft.stop import Status
+from jaxft.status import Status
 
 pytestmark = pytest.mark.usefixtures("optimised")
 

@@ -9,11 +9,7 @@ import numpy as np
 
 from jaxft.errors import BadInput
 from jaxft.stats.scores import Scores
-
-OWN_RULES = ("one_class", "majority")
-"""Reasons of trials that are `stopped` by a rule about them alone; others were stopped by a policy."""
-IN_STEP = ("non_finite_loss", "non_finite_gradient", "loss_above")
-"""Reasons of trials that were dropped in a step, not at an evaluation."""
+from jaxft.status import IN_STEP, RULES
 
 
 class Curves(NamedTuple):
@@ -118,7 +114,7 @@ def _of_scores(source: Scores) -> Curves:
 
 def by_policy(status: str, reason: str) -> bool:
     """Whether a trial was stopped by a policy."""
-    return status == "stopped" and reason not in OWN_RULES
+    return status == "stopped" and reason not in RULES
 
 
 def _steps(name: str, trials: list[str], steps: list[np.ndarray], dropped: np.ndarray) -> np.ndarray:
