@@ -14,7 +14,7 @@ from jaxft.study import Study
 __all__ = ["ABOUT", "Asked", "read", "run"]
 
 PEERS = ("padded", "longest", "compiled", "single")
-OPTIONAL = ("ensemble",)  # of all the slowest to set up, and not what one would use instead
+OPTIONAL = ("ensemble",)  # to be asked for: its search goes over widths too
 LENGTHS = ("mrpc", "rte", "cola", "sst2")
 DEFAULTS = {
     "widths": "1,2,4,8",
