@@ -2,6 +2,7 @@
 
 import builtins
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from jaxft import bench, ceilings, cli, config, cost, groups, models, tasks, trials
+from jaxft import bench, ceilings, cli, config, cost, groups, models, optim, tasks, trials
 from jaxft.bench import inputs, ours, peers, record, rounds, session, table
 from jaxft.bench.ours import Ours
 from jaxft.bench.rounds import Figures, Formula, Round, Spread
@@ -245,33 +246,113 @@ def test_a_width_that_does_not_fit_says_what_fits(group, monkeypatch):
 # peers
 
 
-@pytest.mark.parametrize("padding", ["padded", "longest"])
-def test_a_peer_trains_as_we_do(tmp_path, group, padding):
-    torch = pytest.importorskip("torch", reason="torch is not installed: the peers are not compared with ours")
-    from jaxft.bench.loop import Job, Loop, Setting
+def started(tmp_path: Path, group: groups.Group, slots: int, *words: str):
+    """A pool without dropout whose slots train the group's first trials, and the job with which torch does the same."""
+    from jaxft.bench.loop import Job
     from jaxft.models import checkpoint as files
 
-    study = config.load(None, ["--train.dropout=0", "--train.lr=1e-3"])
-    hp = group.trials[0].hp | {"train.dropout": 0.0, "train.lr": 1e-3}
-    group = group._replace(trials=[trial._replace(hp=hp) for trial in group.trials])
-    pool = groups.pooled(group, 1, jax.devices()[:1])
-    pool.fill({0: groups.entry(group.trials[0], group)})
+    study = config.load(None, ["--train.dropout=0", "--train.lr=1e-3", *words])
+    hp = group.trials[0].hp | {
+        name: getattr(study.train, name[6:]) for name in ("train.dropout", "train.lr", "train.clip")
+    }
+    recipe = group.recipe._replace(optimizer=partial(optim.make, "adamw", study.train.clip_by))
+    group = group._replace(trials=[trial._replace(hp=hp) for trial in group.trials], recipe=recipe)
+    pool = groups.pooled(group, slots, jax.devices()[:1])
+    pool.fill({slot: groups.entry(group.trials[slot], group) for slot in range(slots)})
     start = groups.weights(group, pool.take(0))
     files.save(tmp_path / "start", toys.BERT | {"pad_token_id": 0}, start, toys.tokenizer())
+    return pool, Job(group, tmp_path / "start", study.train, 64, 16, 0.01, "cpu")
+
+
+@pytest.fixture
+def threads():
+    """torch has as many threads after a test as before."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: the peers are not compared with ours")
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("padding", ["padded", "longest"])
+def test_a_peer_trains_as_we_do(tmp_path, group, padding):
+    import torch
+
+    from jaxft.bench.loop import Loop, Setting
+
+    pool, job = started(tmp_path, group, 1)
     steps = 6
     losses = pool.run(steps).losses[0, :steps]
-    job = Job(group, tmp_path / "start", study.train, 64, 16, 0.01, "cpu")
-    before = torch.get_num_threads()
     loop = Loop(job, Setting(padding, 1))
     data = loop.batches(group.task.train, ours.batches(group, group.trials[0], steps))
     assert {batch["input_ids"].shape[1] for batch in data} == {16} if padding == "padded" else {4, 5, 6, 7, 8}
     theirs = [loss.item() for loss in loop.train(data)]
-    torch.set_num_threads(before)
     np.testing.assert_allclose(theirs, losses, rtol=0, atol=1e-5)
     assert max(losses) - min(losses) > 1e-3, "nothing was learned that could differ"
     dev = group.task.evals["dev"]
     logits = torch.cat(loop.evaluate(loop.batches(dev, [np.arange(8), np.arange(8, len(dev.labels))])))
     np.testing.assert_allclose(logits, pool.run(0).logits["dev"][0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("attention", "clip_by"), [("sdpa", "global"), ("eager", "tensor")])
+def test_an_ensemble_trains_each_replica_as_we_do(tmp_path, group, attention, clip_by):
+    import torch
+
+    from jaxft.bench.loop import Loop, Setting
+
+    # Of one init seed, and so of one checkpoint; the bound is low enough that each replica's own norm counts.
+    pool, job = started(tmp_path, group, 2, "--train.clip=0.1", f"--train.clip_by={clip_by}")
+    first, second = group.trials[:2]
+    assert (first.seeds.init, first.seeds.order) != (first.seeds.init, second.seeds.order) == second.seeds[:2]
+    steps = 6
+    losses = pool.run(steps).losses[:, :steps].T
+    loop = Loop(job, Setting("longest", 1, attention, replicas=2))
+    chosen = peers._chosen(loop, 0, steps)
+    data = loop.batches(group.task.train, chosen)
+    longest = np.diff(group.task.train.offsets)[chosen].max(axis=(1, 2))
+    assert [batch["input_ids"].shape for batch in data] == [(2, 4, length) for length in longest]
+    theirs = torch.stack(loop.train(data))
+    np.testing.assert_allclose(theirs, losses, rtol=0, atol=1e-5)
+    assert np.abs(losses[:, 0] - losses[:, 1]).max() > 1e-3, "the replicas have batches of their own"
+    dev = group.task.evals["dev"]
+    logits = torch.cat(loop.evaluate(loop.batches(dev, [np.arange(8), np.arange(8, len(dev.labels))])), dim=1)
+    np.testing.assert_allclose(logits, pool.run(0).logits["dev"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.usefixtures("threads")
+def test_an_ensemble_drops_out_in_each_replica_otherwise(tmp_path, group):
+    from jaxft.bench.loop import Loop, Setting
+
+    _, job = started(tmp_path, group, 1)
+    loop = Loop(job._replace(train=config.load(None, ["--train.dropout=0.5"]).train), Setting("longest", 1, replicas=2))
+    same = np.stack([ours.batches(group, group.trials[0], 1)] * 2, axis=1)
+    (losses,) = loop.train(loop.batches(group.task.train, same))
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
+@pytest.mark.usefixtures("threads")
+def test_an_ensemble_has_the_width_at_which_it_is_fastest(tmp_path, group, monkeypatch):
+    _, job = started(tmp_path, group, 1)
+    tried = []
+
+    def took(loop):
+        tried.append(loop.setting.replicas)
+        if loop.setting.replicas == 8:
+            raise RuntimeError("out of memory")
+        return {2: 3.0, 4: 1.0}[loop.setting.replicas]
+
+    monkeypatch.setattr(peers, "trial_time", took)
+    monkeypatch.setattr(peers, "cores", lambda: 1)  # threads that wait for each other take long on a busy machine
+    peer = peers.ensemble(job, 8)
+    assert set(tried) == {2, 4, 8}
+    assert (peer.name, peer.replicas, "replicas" in peer.settings) == ("ensemble x4", 4, False)
+    done = peer.turn(0)
+    assert done.examples == 4 * 4 * done.steps
+    assert done.evaluation > 0
+    lengths = {trial: length._replace(n_train=i) for i, (trial, length) in enumerate(group.lengths.items())}
+    with pytest.raises(peers.Absent, match=r"the trials differ in task\.n_train"):
+        peers.ensemble(job._replace(group=group._replace(lengths=lengths)), 8)
 
 
 def test_without_torch_a_row_says_so(words, monkeypatch, capsys):
@@ -400,6 +481,7 @@ def test_words_are_options_or_keys_of_the_study(tmp_path):
     assert (asked.widths, asked.peers, asked.study.train.lr) == ([1, 2, 4], ["longest", "single"], 1e-4)
     assert bench.read(["--peers", "none", "--record", path]).peers == []
     assert bench.read(["--record", path]).peers == list(bench.PEERS)
+    assert bench.read(["--peers", "all,ensemble", "--record", path]).peers == [*bench.PEERS, "ensemble"]
 
 
 @pytest.mark.parametrize(
@@ -436,7 +518,7 @@ def test_help_names_every_option(capsys):
     assert cli.main(["bench", "--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"--{name}" in text for name in bench.DEFAULTS)
-    assert all(name in text for name in (*bench.PEERS, *bench.LENGTHS, *inputs.SIZES))
+    assert all(name in text for name in (*bench.PEERS, *bench.OPTIONAL, *bench.LENGTHS, *inputs.SIZES))
     assert set(bench.LENGTHS) == set(inputs.LENGTHS)
 
 

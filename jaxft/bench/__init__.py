@@ -14,6 +14,7 @@ from jaxft.study import Study
 __all__ = ["ABOUT", "Asked", "read", "run"]
 
 PEERS = ("padded", "longest", "compiled", "single")
+OPTIONAL = ("ensemble",)  # to be asked for: its search goes over widths too
 LENGTHS = ("mrpc", "rte", "cola", "sst2")
 DEFAULTS = {
     "widths": "1,2,4,8",
@@ -35,6 +36,8 @@ and torch, in turns; and beside them what the machine can do at most. Without ST
   --peers LIST        all, none, or some of: padded (torch, each batch padded to task.max_length, as run_glue
                       does), longest (each batch to its longest), compiled (the same with torch.compile, the
                       faster of the two), single (ours, one replica at a time). torch is an extra: jaxft[bench].
+                      Not in all, to be asked for as in all,ensemble: ensemble (torch.func, several replicas at
+                      once, up to the most of --widths).
   --rounds 5          turns of each side; figures are medians over them.
   --lengths NAME      instead of the study's task one of random words that is as long as mrpc, rte, cola or sst2.
   --seconds 10        of training in one turn, about; at least one step.
@@ -79,11 +82,11 @@ def read(words: Sequence[str]) -> Asked:
         else:
             values[name] = value if equals else rest.pop(0)
     path = others.pop(0) if others and not others[0].startswith("-") else None
-    wanted = values["peers"].split(",")
-    wanted = list(PEERS) if wanted == ["all"] else [] if wanted == ["none"] else wanted
+    known, given = (*PEERS, *OPTIONAL), values["peers"].split(",")
+    wanted = [] if given == ["none"] else [name for word in given for name in (PEERS if word == "all" else [word])]
     for name in wanted:
-        if name not in PEERS:
-            raise BadInput(f"bench: --peers: unknown peer {name!r}; {nearest(name, (*PEERS, 'all', 'none'))}")
+        if name not in known:
+            raise BadInput(f"bench: --peers: unknown peer {name!r}; {nearest(name, (*known, 'all', 'none'))}")
     if values["lengths"] not in (None, *LENGTHS):
         raise BadInput(
             f"bench: --lengths: unknown lengths {values['lengths']!r}; {nearest(values['lengths'], LENGTHS)}"
@@ -92,7 +95,7 @@ def read(words: Sequence[str]) -> Asked:
     asked = Asked(
         study=config.load(path, others),
         widths=sorted(widths | ({1} if "single" in wanted else set())),
-        peers=[name for name in PEERS if name in wanted],
+        peers=[name for name in known if name in wanted],
         rounds=_number("rounds", values["rounds"], int, "a positive integer"),
         lengths=values["lengths"],
         seconds=_number("seconds", values["seconds"], float, "a number above 0"),

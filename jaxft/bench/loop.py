@@ -1,4 +1,4 @@
-"""One of the others: a loop of single runs with transformers and torch, as one who knows both would write it.
+"""One of the others: a loop of runs with transformers and torch, as one who knows both would write it.
 
 torch is imported where it is used: it is an extra.
 """
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxft.bench.encoder import Single, Stacked
 from jaxft.groups import Group
 from jaxft.study import TrainConfig
 from jaxft.types import Split
@@ -43,10 +44,12 @@ class Setting(NamedTuple):
     autocast: bool = False
     """Linear maps in bfloat16."""
     compiled: bool = False
+    replicas: int = 1
+    """That are trained at once; more than one are stacked by torch.func."""
 
 
 class Loop:
-    """A model in training, one step after the other."""
+    """A model in training, or several at once, one step after the other."""
 
     def __init__(self, job: Job, setting: Setting):
         """Loads the checkpoint, with dropout as the study has it and a new head if it has none."""
@@ -58,22 +61,12 @@ class Loop:
         torch.manual_seed(0)
         self.job, self.setting, self.torch = job, setting, torch
         self._prepare()
-        wanted, task = job.train, job.group.task
-        dropout = dict.fromkeys(
-            ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"), wanted.dropout
-        )
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            job.folder,
-            num_labels=len(task.labels) or 1,
-            attn_implementation=setting.attention,
-            dtype=torch.float32,
-            **dropout,
-        )
-        self.config = model.config
-        self.plain = model.to(job.device).train()
-        self.model = torch.compile(model, dynamic=setting.padding == "longest") if setting.compiled else model
-        self.params = list(model.parameters())
-        exempt = [name.endswith("bias") or "LayerNorm" in name for name, _ in model.named_parameters()]
+        wanted = job.train
+        models = [self._loaded() for _ in range(setting.replicas)]
+        dynamic = setting.padding == "longest"
+        self.model = Stacked(models) if len(models) > 1 else Single(models[0], setting.compiled, dynamic)
+        self.params = list(self.model.params.values())
+        exempt = [name.endswith("bias") or "LayerNorm" in name for name in self.model.params]
         groups = [
             {"params": [p for p, no in zip(self.params, exempt, strict=True) if no == free], "weight_decay": decay}
             for free, decay in ((False, wanted.weight_decay), (True, 0.0))
@@ -87,17 +80,17 @@ class Loop:
         self.schedule = transformers.get_scheduler(of, self.optimizer, warmup, total)
 
     def train(self, data: Iterable[dict[str, Any]]) -> list[Any]:
-        """A step on each batch. Returns their losses, on the device."""
+        """A step on each batch. Returns their losses, on the device; [R] each where R replicas are trained."""
         self._prepare()
         return [self._step(batch) for batch in data]
 
     def evaluate(self, data: Iterable[dict[str, Any]]) -> list[Any]:
-        """The logits of all batches, on the host."""
+        """The logits of all batches, on the host; [R, B, C] each where R replicas are trained."""
         self._prepare()
-        self.plain.eval()
+        self.model.evaluating(True)
         with self.torch.no_grad(), self._precision():
-            logits = [self.model(**{**batch, "labels": None}).logits for batch in data]
-        self.plain.train()
+            logits = [self.model.logits(batch) for batch in data]
+        self.model.evaluating(False)
         return [x.float().cpu() for x in logits]
 
     def held(self) -> int:
@@ -116,17 +109,20 @@ class Loop:
             self.torch.cuda.synchronize()
 
     def batches(self, split: Split, chosen: Iterable[np.ndarray]) -> list[dict[str, Any]]:
-        """The examples with these numbers, a batch for each array, padded and on the device; -1 is none."""
-        return [self._batch(split, row[row >= 0]) for row in chosen]
+        """The examples with these numbers, a batch for each array, padded and on the device; -1 is none.
+
+        Args:
+            split: that they are of.
+            chosen: [B] each, or [R, B] for a batch of R replicas, all with as many examples.
+        """
+        return [self._batch(split, some[..., (some >= 0).all(tuple(range(some.ndim - 1)))]) for some in chosen]
 
     def _step(self, batch: dict[str, Any]) -> Any:
         with self._precision():
-            loss = self.model(**batch).loss
-        loss.backward()
-        clip, by = self.job.train.clip, self.job.train.clip_by
-        if clip:
-            for some in [self.params] if by == "global" else [[p] for p in self.params]:
-                self.torch.nn.utils.clip_grad_norm_(some, clip, foreach=True)
+            loss = self.model.forward(batch)
+        self.model.backward(loss)
+        if self.job.train.clip:
+            self.model.clip(self.job.train.clip, whole=self.job.train.clip_by == "global")
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -140,16 +136,31 @@ class Loop:
             width = self.job.max_length
         elif self.job.device == "cuda":
             width = -(-width // 8) * 8  # for the tensor cores
-        ids = np.full((len(chosen), width), self.config.pad_token_id, np.int64)
+        config = self.model.config
+        ids = np.full((*chosen.shape, width), config.pad_token_id, np.int64)
         types, mask = np.zeros_like(ids), np.zeros_like(ids)
-        for row, (number, length) in enumerate(zip(chosen, lengths, strict=True)):
-            ids[row, :length] = split.tokens[offsets[number] : offsets[number] + length]
-            types[row, second[number] : length] = self.config.type_vocab_size > 1
-            mask[row, :length] = 1
+        for at, number in np.ndenumerate(chosen):
+            length = lengths[at]
+            ids[at][:length] = split.tokens[offsets[number] : offsets[number] + length]
+            types[at][second[number] : length] = config.type_vocab_size > 1
+            mask[at][:length] = 1
         labels = np.asarray(split.labels)[chosen]
         labels = labels if labels.dtype.kind == "f" else labels.astype(np.int64)
         arrays = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask, "labels": labels}
-        return {name: self.torch.from_numpy(array).to(self.job.device) for name, array in arrays.items()}
+        return self.model.laid({n: self.torch.from_numpy(array).to(self.job.device) for n, array in arrays.items()})
+
+    def _loaded(self) -> Any:
+        import transformers
+
+        rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            self.job.folder,
+            num_labels=len(self.job.group.task.labels) or 1,
+            attn_implementation=self.setting.attention,
+            dtype=self.torch.float32,
+            **dict.fromkeys(rates, self.job.train.dropout),
+        )
+        return model.to(self.job.device)
 
     def _precision(self) -> Any:
         if not self.setting.autocast:

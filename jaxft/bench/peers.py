@@ -13,7 +13,7 @@ from jaxft.bench.rounds import Round
 from jaxft.machine import cores
 from jaxft.types import Split
 
-TORCH = ("padded", "longest", "compiled")
+TORCH = ("padded", "longest", "compiled", "ensemble")
 TRIED = 4  # settings are tried for a quarter of a turn each
 TRAINED = 40  # on so many batches, again and again
 
@@ -23,9 +23,7 @@ class Absent(Exception):
 
 
 class Peer:
-    """A loop that takes its turns, one replica at a time."""
-
-    replicas = 1
+    """A loop that takes its turns."""
 
     def __init__(self, name: str, loop: Loop, compile_seconds: float | None = None):
         """Finds how many steps take about as long as a turn.
@@ -36,7 +34,8 @@ class Peer:
             compile_seconds: what its first step took longer than its second.
         """
         self.name, self.loop, self.compile_seconds = name, loop, compile_seconds
-        self.settings: dict[str, Any] = loop.setting._asdict()
+        self.replicas = loop.setting.replicas
+        self.settings: dict[str, Any] = {k: v for k, v in loop.setting._asdict().items() if k != "replicas"}
         self.memory: int | None = None
         self.rounds: list[Round] = []
         group = loop.job.group
@@ -44,13 +43,13 @@ class Peer:
         self._lengths = np.diff(np.asarray(group.task.train.offsets))
         loop.evaluate(self._dev)
         most = group.lengths[group.trials[0].id].total
-        self.steps = rounds.steps(loop.job.seconds, trial_time(loop), most)
+        self.steps = rounds.steps(loop.job.seconds, trial_time(loop) * self.replicas, most)
         loop.free()
 
     def turn(self, number: int) -> Round:
-        """The steps of one of the trials that our slots train in this round, and an evaluation."""
+        """The steps of the first of the trials that our slots train in this round, and an evaluation."""
         loop, group = self.loop, self.loop.job.group
-        chosen = batches(group, trial_of(group, number, 0), self.steps)
+        chosen = _chosen(loop, number, self.steps)
         cuda = loop.torch.cuda if loop.job.device == "cuda" else None
         before = cuda.memory_allocated() if cuda else 0
         if cuda:
@@ -95,10 +94,16 @@ def device(devices: Sequence) -> str:
     return "cuda"
 
 
-def fastest(job: Job, padding: str) -> Loop:
-    """The loop at the fastest setting, one thing changed after the other."""
+def fastest(job: Job, padding: str, replicas: Sequence[int] = (1,)) -> Loop:
+    """The loop at the fastest setting, one thing changed after the other; a change that does not run is none.
+
+    Args:
+        job: what is trained.
+        padding: of its batches.
+        replicas: how many at once, to choose from; the first is what the rest is tried with.
+    """
     on_cpu, bfloat16, all_cores = job.device == "cpu", job.train.precision == "bfloat16", cores()
-    best = Setting(padding, all_cores if on_cpu else 1, autocast=bfloat16)
+    best = Setting(padding, all_cores if on_cpu else 1, autocast=bfloat16, replicas=replicas[0])
     loop = Loop(job, best)
     spent = trial_time(loop)
     for field, values in (
@@ -106,13 +111,29 @@ def fastest(job: Job, padding: str) -> Loop:
         ("attention", ["eager"]),
         ("optimizer", ["foreach"]),
         ("autocast", [False] if bfloat16 and on_cpu else []),
+        ("replicas", replicas[1:]),
     ):
         for value in values:
-            other = Loop(job, best._replace(**{field: value}))
-            took = trial_time(other)
+            try:
+                other = Loop(job, best._replace(**{field: value}))
+                took = trial_time(other)
+            except Exception:  # torch raises what it likes, of memory above all
+                continue
             if took < spent:
                 loop, spent, best = other, took, other.setting
     return loop
+
+
+def ensemble(job: Job, most: int) -> Peer:
+    """Several replicas at once by torch.func, 2, 4, ... up to `most`, whichever is fastest. One alone is `longest`.
+
+    Raises:
+        Absent: no two batches are sure to have as many examples.
+    """
+    if len({length.n_train for length in job.group.lengths.values()}) > 1:
+        raise Absent("its replicas' batches would differ in size: the trials differ in task.n_train")
+    loop = fastest(job, "longest", [2**i for i in range(1, max(2, most).bit_length())])
+    return Peer(f"ensemble x{loop.setting.replicas}", loop)
 
 
 def compiled(job: Job, settings: Sequence[Setting]) -> Peer:
@@ -137,7 +158,7 @@ def compiled(job: Job, settings: Sequence[Setting]) -> Peer:
 
 
 def trial_time(loop: Loop) -> float:
-    """Seconds of a step, from as many as a trial has time for, after two that warm up."""
+    """Seconds of a step of one replica, from as many as a trial has time for, after two that warm up."""
     _warm(loop)
     data, count = _data(loop), 0
     began = time.perf_counter()
@@ -147,7 +168,7 @@ def trial_time(loop: Loop) -> float:
         if count % 10 == 0:
             loop.done()
     loop.done()
-    return (time.perf_counter() - began) / count
+    return (time.perf_counter() - began) / count / loop.setting.replicas
 
 
 def _warm(loop: Loop) -> float:
@@ -162,8 +183,14 @@ def _warm(loop: Loop) -> float:
 
 def _data(loop: Loop) -> list[dict[str, Any]]:
     group = loop.job.group
-    rows = batches(group, trial_of(group, 0, 0), min(TRAINED, group.lengths[group.trials[0].id].total))
-    return loop.batches(group.task.train, rows)
+    return loop.batches(group.task.train, _chosen(loop, 0, min(TRAINED, group.lengths[group.trials[0].id].total)))
+
+
+def _chosen(loop: Loop, number: int, steps: int) -> np.ndarray:
+    """The examples of the trials that are trained in a round, [steps, B], or [steps, R, B] of R replicas."""
+    group, replicas = loop.job.group, loop.setting.replicas
+    each = [batches(group, trial_of(group, number, slot), steps) for slot in range(replicas)]
+    return np.stack(each, axis=1) if replicas > 1 else each[0]
 
 
 def _evaluated(loop: Loop, split: Split) -> list[dict[str, Any]]:

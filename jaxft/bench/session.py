@@ -118,6 +118,8 @@ class Session:
                 _say(f"looking for the fastest setting of {name}")
                 if name == "compiled":
                     peer = peers.compiled(job, settings or [peers.fastest(job, "longest").setting])
+                elif name == "ensemble":
+                    peer = peers.ensemble(job, max(self.asked.widths))
                 else:
                     peer = Peer(name, peers.fastest(job, name))
                     settings.append(peer.loop.setting)
