@@ -31,6 +31,7 @@ COMMANDS = {
 ABOUT = f"""usage: jaxft run STUDY.yaml [option ...] [--key.sub value ...]
        jaxft plan STUDY.yaml [--key.sub value ...]
        jaxft bench [STUDY.yaml] [option ...] [--key.sub value ...]
+       jaxft report RUN|SCORES [RUN|SCORES ...] --out DIR
        jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
        jaxft --version
 
@@ -39,6 +40,7 @@ Fine-tune many seed variants of one pretrained encoder at once.
   run    {COMMANDS["run"]}
   plan   {COMMANDS["plan"]}
   bench  Measure how fast a study trains here, beside transformers and torch, and beside what the machine can.
+  report Say what the seeds decided: figures and statistics in one HTML page, of run folders and files of scores.
   export Write the finished trials of run folders for analyses elsewhere.
 
 `jaxft run --help` explains every key of a study.
@@ -56,6 +58,22 @@ Write the finished trials of one or several run folders for analyses elsewhere.
                         The schema knows no settings: of trials that differ in more than both seeds, choose.
 
 `jaxft.release.read` reads the file again, and such files of others.
+"""
+
+REPORT = """usage: jaxft report RUN|SCORES [RUN|SCORES ...] --out DIR [--metric NAME]
+
+Say what the seeds decided, in one HTML page that needs nothing beside it: how good the best of n trials is, where the
+variance comes from, which trials failed, what stopping early would have gained; of several studies, how they compare.
+
+  RUN                   a run folder, also one of a study that goes on: its finished trials.
+  SCORES                a CSV with columns init_seed, order_seed, score and maybe more (further seeds end in _seed;
+                        with step, each row is an evaluation), a matrix (rows init seeds, columns order seeds), or
+                        the schema of Dodge et al. 2020 as JSON.
+  --out DIR             report.html, and tables/ with every table as CSV and JSON; an earlier report there is
+                        replaced.
+  --metric NAME         that scores the trials, such as accuracy; otherwise the study's own.
+
+It needs the libraries of: pip install 'jaxft[analysis]'
 """
 
 
@@ -142,7 +160,12 @@ def _command(words: list[str]) -> int:
                 print(EXPORT, end="")
                 return DONE
             return _export(rest)
-    known = [*COMMANDS, "bench", "export", "--help", "--version"]
+        case ["report", *rest]:
+            if {"-h", "--help"} & set(rest):
+                print(REPORT, end="")
+                return DONE
+            return _report(rest)
+    known = [*COMMANDS, "bench", "report", "export", "--help", "--version"]
     raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], known)}")
 
 
@@ -246,6 +269,24 @@ def _export(words: list[str]) -> int:
         _say(f"stopped; again with: {shlex.join(['jaxft', 'export', *words])}")
         return STOPPED
     print(f"{path}: {count} trials")
+    return DONE
+
+
+def _report(words: list[str]) -> int:
+    sources, given = options.sorted_out("report", words, ("out", "metric"))
+    if not sources or len(given["out"]) != 1 or len(given["metric"]) > 1:
+        raise BadInput(
+            "report: expected run folders or files of scores, and one folder, such as jaxft report runs/mrpc --out report"
+        )
+    from jaxft import report
+
+    try:
+        with _terminable():
+            page = report.build(sources, given["out"][0], *given["metric"])
+    except KeyboardInterrupt:
+        _say(f"stopped; again with: {shlex.join(['jaxft', 'report', *words])}")
+        return STOPPED
+    print(page)
     return DONE
 
 

@@ -47,6 +47,10 @@ class Part:
     listings: list[Listing] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     """What could not be done, and why."""
+    tiles: list[tuple[str, str]] = field(default_factory=list)
+    """Labels and numbers that stand out."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the summary tells of it."""
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     """By name, whole, as the functions of `jaxft.stats` returned them."""
 

@@ -1,9 +1,11 @@
 """The report's tables as files: CSV and JSON with the same values. No jax here."""
 
+import csv
+import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +30,32 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def write(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Writes NAME.csv and NAME.json for each; a file that is there is replaced in one step.
+def stack(parts: Iterable[tuple[str, pd.DataFrame]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """One table of the tables of several studies: its columns, `study` first, and its rows.
+
+    Args:
+        parts: the names of studies, with their tables.
+    """
+    columns, rows = ["study"], []
+    for study, frame in parts:
+        columns += [name for name in frame if name not in columns]
+        rows += [{**dict.fromkeys(frame.columns), "study": study, **row} for row in records(frame)]
+    return columns, [{name: row.get(name) for name in columns} for row in rows]
+
+
+def write(folder: Path, name: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    """Writes NAME.csv and NAME.json; a file that is there is replaced in one step.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in tables.items():
-        rows = records(frame)
-        replace(folder / f"{name}.csv", pd.DataFrame(rows, columns=frame.columns, dtype=object).to_csv(index=False))
-        replace(folder / f"{name}.json", json.dumps(rows, indent=0, ensure_ascii=False, allow_nan=False) + "\n")
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(row.values() for row in rows)
+    replace(folder / f"{name}.csv", file.getvalue())
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    replace(folder / f"{name}.json", f"[\n{lines}\n]\n")
 
 
 def replace(path: Path, text: str) -> None:

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+MINUS, DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+
 
 def number(value: float, digits: int = 4) -> str:
     """A score or a statistic: "0.8247"; "-" where there is none."""
     value = float(value)
     if math.isnan(value):
-        return "–"
+        return DASH
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else f"{MINUS}∞"
     if value and (abs(value) >= 10_000 or abs(value) < 10**-digits):
-        return f"{value:.3g}".replace("-", "−")
+        return f"{value:.3g}".replace("-", MINUS)
     places = digits if abs(value) < 10 else max(0, digits - 2)
-    return f"{value:.{places}f}".replace("-", "−")
+    return f"{value:.{places}f}".replace("-", MINUS)
 
 
 def signed(value: float, digits: int = 4) -> str:
@@ -28,10 +30,10 @@ def signed(value: float, digits: int = 4) -> str:
 def percent(value: float) -> str:
     """A share: "6.4 %", with a space that does not break."""
     if math.isnan(value):
-        return "–"
+        return DASH
     shown = 100 * value
     digits = 0 if shown in (0, 100) else 1
-    return f"{shown:.{digits}f} %".replace("-", "−")
+    return f"{shown:.{digits}f} %".replace("-", MINUS)
 
 
 def p_value(value: float) -> str:

@@ -10,7 +10,20 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from jaxft.errors import BadInput
 from jaxft.report.figures.style import (
-    BLACK, BLUE, GREY, HEIGHT, LINES, MAP, ORANGE, SERIES, WIDTH, factor, panel, panels, short, styled,
+    BLACK,
+    BLUE,
+    GREY,
+    HEIGHT,
+    LINES,
+    MAP,
+    ORANGE,
+    SERIES,
+    WIDTH,
+    factor,
+    panel,
+    panels,
+    short,
+    styled,
 )  # fmt: skip
 from jaxft.stats.scores import Scores
 
@@ -50,7 +63,7 @@ def heat_map(scores: Scores) -> Figure:
     figure, axes = panel(height)
     shown = axes.imshow(values, cmap=MAP, interpolation="none", aspect="auto")
     for row, column in np.argwhere(np.isnan(values)):
-        axes.text(column, row, "×", ha="center", va="center", color=GREY, fontsize=8)
+        axes.text(column, row, "\N{MULTIPLICATION SIGN}", ha="center", va="center", color=GREY, fontsize=8)
     if max(values.shape) <= _NUMBERED:
         middle = (np.nanmin(values) + np.nanmax(values)) / 2
         for (row, column), value in np.ndenumerate(values):

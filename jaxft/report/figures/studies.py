@@ -42,7 +42,9 @@ def differences(table: pd.DataFrame, metric: str) -> Figure:
     places = np.arange(len(table))
     middle = table["estimate"].to_numpy(float)
     reach = np.stack([middle - table["low"].to_numpy(float), table["high"].to_numpy(float) - middle])
-    axes.errorbar(middle, places, xerr=np.maximum(reach, 0), fmt="o", color=BLUE, ecolor=GREY, elinewidth=1.6, capsize=3)
+    axes.errorbar(
+        middle, places, xerr=np.maximum(reach, 0), fmt="o", color=BLUE, ecolor=GREY, elinewidth=1.6, capsize=3
+    )
     axes.axvline(0, color=BLACK, lw=0.9)
     axes.set_yticks(places, [short(label, 26) for label in table["label"]])
     axes.set_ylim(-0.6, len(table) - 0.4)
@@ -76,7 +78,9 @@ def across_tasks(table: pd.DataFrame, name: str) -> Figure:
     sure = (table["corrected_p"] < 0.05).to_numpy()
     axes.barh(places, table["rho"], height=0.55, color=np.where(sure, BLUE, "#b9cfdd"))
     axes.axvline(0, color=BLACK, lw=0.9)
-    labels = [f"{short(a, 14)} – {short(b, 14)}" for a, b in zip(table["task_a"], table["task_b"], strict=True)]
+    labels = [
+        f"{short(a, 14)} \N{EN DASH} {short(b, 14)}" for a, b in zip(table["task_a"], table["task_b"], strict=True)
+    ]
     axes.set_yticks(places, labels)
     axes.set_xlim(-1, 1)
     axes.set_xlabel(f"rank correlation of {factor(name)}s")

@@ -9,7 +9,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from jaxft.report.figures.style import (
-    BLACK, BLUE, GREEN, GREY, MAP, ORANGE, OUTCOMES, PINK, panel, panels, short, styled,
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    MAP,
+    ORANGE,
+    OUTCOMES,
+    PINK,
+    panel,
+    panels,
+    short,
+    styled,
 )  # fmt: skip
 from jaxft.stats.scores import Scores
 
@@ -64,7 +75,9 @@ def failures(table: pd.DataFrame) -> Figure:
     places = np.arange(len(table))
     rate = table["rate"].to_numpy(float)
     reach = np.stack([rate - table["low"], table["high"] - rate])
-    axes.errorbar(rate, places, xerr=np.maximum(reach, 0), fmt="o", color=ORANGE, ecolor=GREY, elinewidth=1.4, capsize=3)
+    axes.errorbar(
+        rate, places, xerr=np.maximum(reach, 0), fmt="o", color=ORANGE, ecolor=GREY, elinewidth=1.4, capsize=3
+    )
     axes.set_yticks(places, [short(name, 40) for name in table["definition"]])
     axes.set_ylim(-0.6, len(table) - 0.4)
     axes.set_xlim(-0.02, max(0.1, min(1.02, float(table["high"].max()) * 1.08)))
@@ -85,7 +98,9 @@ def early_stopping(optimum: pd.DataFrame, halving: pd.DataFrame | None, metric: 
     figure, axes = panel(2.9)
     axes.plot(optimum["budget"], optimum["gain"], color=BLUE, marker="o", ms=3.5, label="start many, stop early")
     if halving is not None:
-        axes.plot(halving["budget"], halving["gain"], color=ORANGE, ls="--", marker="s", ms=3, label="successive halving")
+        axes.plot(
+            halving["budget"], halving["gain"], color=ORANGE, ls="--", marker="s", ms=3, label="successive halving"
+        )
     axes.axhline(0, color=BLACK, lw=0.8)
     axes.set_xlabel("budget, in whole trainings")
     axes.set_ylabel(f"gain in {short(metric)}")
@@ -123,7 +138,9 @@ def gradients(table: pd.DataFrame) -> Figure:
     norm = LogNorm(float(positive.min()), float(positive.max())) if len(positive) else None
     shown = None
     for axes, kind in zip(all_axes, kinds, strict=True):
-        wide = table[table["outcome"] == kind].pivot_table(index="layer", columns="step", values="median").reindex(layers)
+        wide = (
+            table[table["outcome"] == kind].pivot_table(index="layer", columns="step", values="median").reindex(layers)
+        )
         shown = axes.imshow(wide.to_numpy(), cmap=MAP, norm=norm, aspect="auto", interpolation="none", origin="lower")
         steps = wide.columns.tolist()
         at = sorted({0, len(steps) - 1})

@@ -1,0 +1,207 @@
+"""Parts of the report about seeds: what each scored, the best of n, where variance comes from, good seeds and bad "
+"ones."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxft.errors import BadInput
+from jaxft.report import figures
+from jaxft.report.part import Part
+from jaxft.report.words import TIMES, between, count, factor, listed, number, p_value, percent
+from jaxft.stats import maximum, seeds, variance
+from jaxft.stats.scores import Scores
+
+SHOWN = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+"""Numbers of trials whose rows stand in the page; the files have all."""
+
+CHOSEN_AFTER = (
+    "The best seed and the worst one were chosen after looking at the scores, so the p value of a test between them "
+    "is far too "
+    "small: on scores shuffled at random it is below 0.05 nearly always. It is here to replicate Dodge et al. (2020). "
+    "The ANOVA, the permutation test and the corrected p value beside it are what to go by."
+)
+
+
+def grid(scores: Scores, at: str) -> Part:
+    """Every score, by its seeds and as a histogram."""
+    part = Part(f"{at}-scores", "What did each trial score?")
+    trials, metric = scores.trials, scores.metric
+    table = part.attempt("Heat map", figures.grid, scores)
+    if table is not None:
+        by_row, by_column = table.mean(axis=1), table.mean(axis=0)
+        rows, columns = (factor(name) for name in scores.factors[:2])
+        empty = int(table.isna().to_numpy().sum())
+        best, worst = (trials.loc[getattr(trials["score"], which)()] for which in ("idxmax", "idxmin"))
+        more = ", each averaged over " + listed([factor(name) for name in scores.factors[2:]])
+        more = more if len(scores.factors) > 2 else ""
+        more += f", {count(empty, 'cell')} without a score ({TIMES})" if empty else ""
+        part.draw(
+            figures.heat_map(scores),
+            f"{table.shape[0]} {rows}s by {table.shape[1]} {columns}s{more}: the best {metric} is "
+            f"{number(best['score'])} ({_seeds(best, scores)}), the worst {number(worst['score'])} "
+            f"({_seeds(worst, scores)}); means of {rows}s go from {between(by_row.min(), by_row.max())}, of {columns}s "
+            f"from {between(by_column.min(), by_column.max())}.",
+        )
+    values = trials["score"]
+    low, middle, high = values.quantile([0.25, 0.5, 0.75])
+    part.draw(
+        figures.spread(scores),
+        f"Half of the {count(len(values), 'trial')} have a {metric} between {number(low)} and {number(high)}, with the "
+        f"median at {number(middle)}; the mean is {number(values.mean())}.",
+    )
+    best_first = trials.sort_values("score", ascending=False, kind="stable")
+    shown = best_first[[name for name in best_first if name != "majority_score"]].head(10)
+    part.table("trials", trials, f"Trials, the best {len(shown)} of {len(trials)}", shown=shown)
+    return part
+
+
+def _seeds(trial: pd.Series, scores: Scores) -> str:
+    return ", ".join(f"{factor(name)} {trial[name]}" for name in scores.factors)
+
+
+def best_of(scores: Scores, at: str) -> Part:
+    """The expected maximum, with its band, by schedule and by budget."""
+    part = Part(f"{at}-best", "How good is the best of n trials?")
+    caveat = part.attempt("Caveat about crossed seeds", maximum.caveat, scores)
+    if caveat:
+        part.warned.append(caveat)
+    table = part.attempt("Expected maximum", maximum.expected_maximum, scores)
+    bands = part.attempt("Confidence band", maximum.bands, scores)
+    if table is not None:
+        by_n = table.set_index("n")
+        part.facts["expected"] = by_n["mean"].to_dict()
+        picked = [n for n in (1, 2, 5, 10, 50) if n in by_n.index]
+        band = ""
+        if bands is not None:
+            n = max(n for n in picked if n <= 10)
+            row = bands.set_index("n").loc[n]
+            band = f" With 95 % confidence, the curve for n = {n} lies between {number(row['low'])} and {number(row['high'])}."
+        part.draw(
+            figures.expected_maximum(table, bands, scores.metric),
+            f"The best of {listed([str(n) for n in picked])} trials is expected to have a {scores.metric} of "
+            f"{listed([number(by_n.at[n, 'mean']) for n in picked])}; the shade holds 90 % of such draws.{band}",
+        )
+        part.table("expected_maximum", table, "Expected maximum of n trials", shown=_few(table))
+    if bands is not None:
+        part.table("expected_maximum_band", bands, "Its simultaneous 95 % confidence band", shown=_few(bands))
+    schedules = part.attempt("By number of evaluations", maximum.by_schedule, scores)
+    if schedules is not None:
+        one = schedules[schedules["n"] == 1].set_index("schedule")["mean"]
+        names = {"end": "at its end only", "epoch": "after every epoch", "all": "at every evaluation"}
+        said = [f"{number(value)} looked at {names.get(str(name), name)}" for name, value in one.items()]
+        part.draw(figures.schedules(schedules, scores.metric), f"One trial is expected to have {listed(said)}.")
+        part.table("by_schedule", schedules, "By number of evaluations", shown=_few(schedules))
+    budgets = part.attempt("By budget", maximum.by_budget, scores)
+    if budgets is not None:
+        last = budgets.iloc[-1]
+        part.said.append(
+            f"In all the trials cost as much as {number(last['budget'], 1)} whole trainings"
+            f"{' (dropped ones cost their steps alone)' if (scores.trials['status'] != 'completed').any() else ''}."
+        )
+        part.table("by_budget", budgets, "By whole trainings spent", shown=budgets.iloc[_spaced(len(budgets))])
+    return part
+
+
+def _few(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["n"].isin(SHOWN) | (table["n"] == table["n"].max())]
+
+
+def _spaced(length: int, most: int = 12) -> list[int]:
+    return sorted({*np.linspace(0, length - 1, min(length, most)).astype(int).tolist()})
+
+
+def sources(scores: Scores, at: str) -> Part:
+    """Where variance comes from."""
+    part = Part(f"{at}-variance", "Where does the variance come from?")
+    components = part.attempt("Variance components", variance.components, scores)
+    if components is not None:
+        rows = components[components["factor"].str.lower() != "residual"]
+        part.facts["shares"] = dict(zip(rows["factor"], rows["share"], strict=True))
+        said = [
+            f"{factor(row.factor)} {percent(row.share)} (95 % interval {percent(row.low)} to {percent(row.high)})"
+            for row in rows.itertuples()
+        ]
+        rest = components.loc[components["factor"].str.lower() == "residual", "share"]
+        what = f"; the rest, {percent(rest.iloc[0])}, is what the seeds do together and chance" if len(rest) else ""
+        part.draw(
+            figures.variance_shares(components),
+            f"Of the variance of {scores.metric} belongs to the {listed(said)}{what}.",
+        )
+        part.table("variance_components", components, "Variance components", open=True)
+    anova = part.attempt("ANOVA", variance.anova, scores)
+    if anova is not None:
+        tested = anova[anova["p"].notna()]
+        said = [
+            f"{factor(r.factor)} F = {number(r.F if hasattr(r, 'F') else r.f, 3)}, {p_value(r.p)}"
+            for r in tested.itertuples()
+        ]
+        part.said.append(f"Analysis of variance: {'; '.join(said)}.")
+        part.table("anova", anova, "Analysis of variance", open=True)
+    permutations = _each(part, scores, "Permutation test", variance.permutation)
+    if permutations is not None:
+        said = [f"{factor(r.factor)} {p_value(r.p)}" for r in permutations.itertuples()]
+        draws = int(permutations["draws"].iloc[0])
+        part.said.append(
+            f"Is the range of the seeds' means larger than by chance? By {draws:,} permutations: {'; '.join(said)}."
+        )
+        part.table("permutation", permutations, "Permutation test on the range of means", open=True)
+    pairs = _each(part, scores, "Best seed against worst seed", variance.best_against_worst)
+    if pairs is not None:
+        said = [
+            f"{factor(r.factor)} {r.best} against {r.worst}: {p_value(r.p)}, corrected {p_value(r.corrected_p)}"
+            for r in pairs.itertuples()
+        ]
+        part.said.append(f"The paper's test, as replication: {'; '.join(said)}.")
+        part.warned.append(CHOSEN_AFTER)
+        part.table(
+            "best_against_worst", pairs, "Best seed against worst seed (replication; see the warning)", open=True
+        )
+    return part
+
+
+def _each(part: Part, scores: Scores, what: str, function: Any) -> pd.DataFrame | None:
+    """What a function of one factor finds, a row per factor."""
+    rows = []
+    for name in scores.factors:
+        found = part.attempt(f"{what}, {factor(name)}", function, scores, name)
+        if found is not None:
+            rows.append({"factor": name, **found._asdict()})
+    return pd.DataFrame(rows) if rows else None
+
+
+def densities(scores: Scores, at: str) -> Part:
+    """The best and the worst seed of each factor."""
+    part = Part(f"{at}-densities", "How far apart are the best seed and the worst?")
+    if not scores.factors:
+        part.refused.append(("Densities", f"{scores.name}: no seed varies; at least one must"))
+    tables = []
+    for name in scores.factors:
+        found = part.attempt(f"Densities, {factor(name)}", seeds.densities, scores, name)
+        if found is not None:
+            tables.append(found)
+    if tables:
+        said = []
+        for table in tables:
+            name = str(table["factor"].iloc[0])
+            means = scores.trials.groupby(name)["score"].mean()
+            best, worst = (table.loc[table["which"] == which, "seed"].iloc[0] for which in ("best", "worst"))
+            said.append(f"{factor(name)} {best} has a mean of {number(means[best])}, {worst} of {number(means[worst])}")
+        part.draw(
+            figures.densities(tables, scores.metric),
+            f"Of the seeds with the best and the worst mean: {'; '.join(said)}.",
+        )
+        part.warned.append(
+            "These two seeds were chosen after looking: some distance between them there would be by chance alone."
+        )
+        part.table("densities", pd.concat(tables, ignore_index=True), "Kernel densities", shown=tables[0].iloc[:0])
+    return part
+
+
+def refuse_unvaried(scores: Scores) -> None:
+    """Raises BadInput where there is nothing that statistics can be about: less than two scores."""
+    if len(scores.trials) < 2:
+        raise BadInput(
+            f"{scores.name}: {count(len(scores.trials), 'trial')} with a score; statistics need at least two"
+        )
