@@ -1,31 +1,14 @@
 """The trials of a study against each other: how far each has come, who waits for a verdict, what a policy says.
 
-It knows trials by their ids and scores, nothing of slots: the loop asks it between blocks, and `stats/stopping.py`
+It knows trials by their ids and scores, nothing of slots: the loop asks it between blocks, and `stats/replay.py`
 on curves of the past. No jax here.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import numpy as np
 
 from jaxft.policies import GO, WAIT, Policy, Standing
-
-
-@dataclass
-class _Entrant:
-    """One trial."""
-
-    rungs: list[int]
-    curve: list[float] = field(default_factory=list)
-    passed: int = 0
-    """The rungs that it has a verdict for."""
-    over: bool = False
-    dropped: bool = False
-
-    @property
-    def waits(self) -> bool:
-        return not self.over and self.passed < len(self.rungs) and len(self.curve) == self.rungs[self.passed]
 
 
 class Contest:
@@ -39,48 +22,70 @@ class Contest:
             evaluations: by trial, in the study's order, how many there are of a whole one.
         """
         self._policy = policy
-        rungs = {count: [at for at in policy.rungs(count) if at < count] for count in set(evaluations.values())}
-        self._entrants = {name: _Entrant(rungs[count]) for name, count in evaluations.items()}
-        names, size = list(self._entrants), policy.cohort or len(evaluations)
-        self._cohorts = [names[at : at + size] for at in range(0, len(names), size or 1)]
+        self._names = list(evaluations)
+        self._index = {name: i for i, name in enumerate(self._names)}
+        count, longest = len(self._names), max(evaluations.values(), default=0)
+        rungs = {whole: [at for at in policy.rungs(whole) if at < whole] for whole in set(evaluations.values())}
+        # [n, rungs + 1]: after which evaluation each lies; 0 where a trial has none, and behind the last.
+        self._rungs = np.zeros((count, max(map(len, rungs.values()), default=0) + 1), int)
+        for i, whole in enumerate(evaluations.values()):
+            self._rungs[i, : len(rungs[whole])] = rungs[whole]
+        self._curves = np.full((count, longest), np.nan)
+        self._come = np.zeros(count, int)
+        self._passed = np.zeros(count, int)
+        """The rungs that a trial has a verdict for."""
+        self._over = np.zeros(count, bool)
+        self._dropped = np.zeros(count, bool)
+        size = policy.cohort or count
+        self._cohorts = [slice(at, at + size) for at in range(0, count, size or 1)]
 
     def observe(self, trial: str, score: float) -> None:
-        """The next evaluation of a trial. One that was waiting has gone on."""
-        entrant = self._entrants[trial]
-        entrant.passed += entrant.waits
-        entrant.curve.append(float(score))
+        """The next evaluation of a trial. One that was waiting has gone on.
+
+        Raises:
+            ValueError: it was whole already.
+        """
+        i = self._index[trial]
+        if self._come[i] == self._curves.shape[1]:
+            raise ValueError(f"trial {trial} has more than its {self._come[i]} evaluations")
+        self._passed[i] += self.waits(trial)
+        self._curves[i, self._come[i]] = score
+        self._come[i] += 1
 
     def over(self, trial: str, *, dropped: bool) -> None:
         """A trial has ended. `dropped`: by a rule of its own, not at its end or by this policy."""
-        self._entrants[trial].over, self._entrants[trial].dropped = True, dropped
+        i = self._index[trial]
+        self._over[i], self._dropped[i] = True, dropped
 
     def waits(self, trial: str) -> bool:
         """Whether it may not go on without a verdict."""
-        return self._entrants[trial].waits
+        i = self._index[trial]
+        return bool(not self._over[i] and self._come[i] and self._rungs[i, self._passed[i]] == self._come[i])
 
     def verdicts(self) -> dict[str, bool]:
         """Of the trials that were waiting, those judged now: whether they go on. Those that do not are over."""
+        waiting = (
+            ~self._over & (self._come > 0) & (self._rungs[np.arange(len(self._names)), self._passed] == self._come)
+        )
         found: dict[str, bool] = {}
         for cohort in self._cohorts:
-            entrants = [self._entrants[name] for name in cohort]
+            here = np.flatnonzero(waiting[cohort]) + cohort.start
+            at = self._passed[here]
             # From the first rung on: who is stopped there no longer comes to the next.
-            for rung in range(max((len(entrant.rungs) for entrant in entrants), default=0)):
-                waiting = [i for i, entrant in enumerate(entrants) if entrant.waits and entrant.passed == rung]
-                if waiting:
-                    said = self._policy.judge(rung, _standing(entrants, rung))
-                    for i in (i for i in waiting if said[i] != WAIT):
-                        entrants[i].passed += 1
-                        entrants[i].over = said[i] != GO
-                        found[cohort[i]] = bool(said[i] == GO)
+            for rung in np.unique(at):
+                said = self._policy.judge(int(rung), self._standing(cohort, rung))
+                for i in here[at == rung]:
+                    verdict = said[i - cohort.start]
+                    if verdict != WAIT:
+                        self._passed[i] += 1
+                        self._over[i] = verdict != GO
+                        found[self._names[i]] = bool(verdict == GO)
         return found
 
-
-def _standing(entrants: Iterable[_Entrant], rung: int) -> Standing:
-    curves, arrived, coming = [], [], []
-    for entrant in entrants:
-        at = entrant.rungs[rung] if rung < len(entrant.rungs) else None
-        curves.append(np.array(entrant.curve[:at] if at else [], np.float64))
-        come = at is not None and len(entrant.curve) >= at
-        arrived.append(come and not (entrant.dropped and len(entrant.curve) == at))
-        coming.append(at is not None and not come and not entrant.over)
-    return Standing(curves, np.array(arrived, bool), np.array(coming, bool))
+    def _standing(self, cohort: slice, rung: int) -> Standing:
+        at, come = self._rungs[cohort, rung], self._come[cohort]
+        there = (at > 0) & (come >= at)
+        upto = np.arange(at.max(initial=0)) < at[:, None]
+        curves = np.where(upto, self._curves[cohort, : upto.shape[1]], np.nan)
+        coming = (at > 0) & ~there & ~self._over[cohort]
+        return Standing(curves, there & ~(self._dropped[cohort] & (come == at)), coming)

@@ -2,7 +2,7 @@
 
 A policy is a function `median(grace: float = 0.2) -> Policy` with a type and a default for every argument. It ranks
 trials against each other, so it is asked between blocks, on the host; rules about one replica alone are in `stop.py`.
-A study's policy, and the simulator of `stats/stopping.py`, ask it by way of `contest.py`.
+A study asks its policy, and `stats/replay.py` any, by way of `contest.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,9 +21,9 @@ STOP, WAIT, GO = -1, 0, 1
 class Standing(NamedTuple):
     """What is known of a cohort at one of its rungs; n trials, in the study's order."""
 
-    curves: Sequence[np.ndarray]
-    """Of each trial its scores, higher is better, from its first evaluation to this rung or as far as it has come. NaN
-    where an evaluation gave none.
+    curves: np.ndarray
+    """[n, E] float64: of each trial its scores, higher is better, from its first evaluation to this rung. NaN where an
+    evaluation gave none, and where it has not come so far.
     """
     arrived: np.ndarray
     """[n] bool: it has come to this rung, and no rule of its own has dropped it there. It may have gone on long ago."""
@@ -33,13 +33,13 @@ class Standing(NamedTuple):
     @property
     def best(self) -> np.ndarray:
         """[n] float64: the best score of each trial so far; -inf where it has none."""
-        return np.array([np.max(curve, initial=-np.inf, where=~np.isnan(curve)) for curve in self.curves])
+        return np.max(self.curves, axis=1, initial=-np.inf, where=~np.isnan(self.curves))
 
     def top(self, count: int) -> np.ndarray:
         """[n] bool: the `count` best of those that have arrived; of equal ones those that stand first."""
-        order = np.argsort(-np.where(self.arrived, self.best, -np.inf), kind="stable")
-        found = np.zeros(len(self.curves), bool)
-        found[[i for i in order if self.arrived[i]][:count]] = True
+        there = np.flatnonzero(self.arrived)
+        found = np.zeros(len(self.arrived), bool)
+        found[there[np.argsort(-self.best[there], kind="stable")[:count]]] = True
         return found
 
 
@@ -63,7 +63,7 @@ def load(text: str) -> Policy:
         BadInput: an unknown policy or argument, a value of the wrong type or out of its range, or more than one.
     """
     calls = spec.bind(spec.parse(text, "policy"), "policy")
-    if len(calls) > 1:
+    if len(calls) != 1:
         raise BadInput(f"policy: expected one, found {text!r}")
     ((name, args),) = calls
     return getattr(import_module(f"{__name__}.{name}"), name)(**args)

@@ -30,22 +30,22 @@ def median(grace: float = 0.2, least: int = 3) -> Policy:
         return list(range(at_fraction(grace, evaluations), evaluations))
 
     def judge(rung: int, standing: Standing) -> np.ndarray:
-        means = np.array([_mean(curve) if there else np.nan for curve, there in _zip(standing)])
-        verdicts = np.full(len(means), GO)
-        for i, best in enumerate(standing.best):
-            others = np.delete(means, i)
-            others = others[~np.isnan(others)]
-            if standing.arrived[i] and len(others) >= least and best < np.median(others):
-                verdicts[i] = STOP
-        return verdicts
+        known = ~np.isnan(standing.curves) & standing.arrived[:, None]
+        count = known.sum(axis=1)
+        means = np.sum(standing.curves, axis=1, where=known) / np.maximum(count, 1)
+        below = standing.best < _medians_of_others(means, count > 0)
+        enough = (count > 0).sum() - (count > 0) >= least
+        return np.where(below & enough, STOP, GO)
 
     return Policy(rungs, judge)
 
 
-def _zip(standing: Standing):
-    return zip(standing.curves, standing.arrived, strict=True)
-
-
-def _mean(curve: np.ndarray) -> float:
-    there = curve[~np.isnan(curve)]
-    return float(there.mean()) if there.size else np.nan
+def _medians_of_others(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """[n]: for each the median of the known values but its own; NaN where there is none."""
+    ranked = np.sort(values[known])
+    # Where its own value stands among them; without it all behind move up by one.
+    own = np.where(known, np.searchsorted(ranked, values), len(ranked))
+    others = len(ranked) - known
+    low, high = (np.maximum(others - 1, 0) // 2, others // 2)
+    picked = [ranked.take(at + (at >= own), mode="clip") if len(ranked) else values for at in (low, high)]
+    return np.where(others > 0, (picked[0] + picked[1]) / 2, np.nan)

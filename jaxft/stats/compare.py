@@ -210,9 +210,10 @@ def _crossed(a: Scores, b: Scores, both: pairs.Sides, alpha: float) -> Row:
         if grid.isna().to_numpy().any() or grid.size != len(trials) or min(grid.shape) < 2:
             return Row("mean_crossed", "not for an incomplete grid of seeds; it needs one trial in each cell")
         grids.append(grid.to_numpy(np.float64))
+    first, second = grids
     if both.paired and a.factors != b.factors:
-        grids[1] = grids[1].T
-    return measures.crossed_mean(*grids, both.paired, alpha)
+        second = second.T
+    return measures.crossed_mean(first, second, both.paired, alpha)
 
 
 def _failures(

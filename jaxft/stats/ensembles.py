@@ -90,7 +90,7 @@ def ensemble(
 
 
 def _finite(scores: Scores, logits: np.ndarray, drop: bool) -> np.ndarray:
-    good = np.isfinite(logits).all(axis=(1, 2))
+    good = np.atleast_1d(np.isfinite(logits).all(axis=(1, 2)))
     if not good.all() and not drop:
         raise BadInput(
             f"{scores.name}: {np.sum(~good)} of {len(good)} trials have logits that are not finite, which would be the "

@@ -3,7 +3,7 @@
 What scipy and statsmodels have is theirs; the intervals that they lack are ours, each with its source. No jax here.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
@@ -30,18 +30,23 @@ class Row(NamedTuple):
     p: float = NAN
 
 
+def _row(measure: str, test: str, *numbers: Any) -> Row:
+    """With numpy's and statsmodels' kinds of numbers as plain ones."""
+    return Row(measure, test, *[float(number) for number in numbers])
+
+
 def mean(a: np.ndarray, b: np.ndarray, paired: bool, alpha: float) -> Row:
     """The difference of means: Welch's t, or the paired t, and the interval that belongs to it."""
     if paired:
         found = DescrStatsW(a - b)
         low, high = found.tconfint_mean(alpha)
-        return Row("mean", "paired t", found.mean, low, high, *_tdp(found.ttest_mean(0)))
+        return _row("mean", "paired t", found.mean, low, high, *_tdp(found.ttest_mean(0)))
     found = CompareMeans(DescrStatsW(a), DescrStatsW(b))
     low, high = found.tconfint_diff(alpha, usevar="unequal")
-    return Row("mean", "Welch's t", a.mean() - b.mean(), low, high, *_tdp(found.ttest_ind(usevar="unequal")))
+    return _row("mean", "Welch's t", a.mean() - b.mean(), low, high, *_tdp(found.ttest_ind(usevar="unequal")))
 
 
-def _tdp(found: tuple[float, float, float]) -> tuple[float, float, float]:
+def _tdp(found: Any) -> Any:
     statistic, p, df = found
     return statistic, df, p
 
@@ -59,7 +64,7 @@ def crossed_mean(a: np.ndarray, b: np.ndarray, paired: bool, alpha: float) -> Ro
     estimate, error = a.mean() - b.mean(), np.sqrt(variance)
     t, reach = estimate / error, error * stats.t.isf(alpha / 2, df)
     text = f"{'paired' if paired else 'unpaired'} t, seeds crossed"
-    return Row("mean_crossed", text, estimate, estimate - reach, estimate + reach, t, df, 2 * stats.t.sf(abs(t), df))
+    return _row("mean_crossed", text, estimate, estimate - reach, estimate + reach, t, df, 2 * stats.t.sf(abs(t), df))
 
 
 def _grid_error(grid: np.ndarray) -> tuple[float, float]:
@@ -84,7 +89,7 @@ def shift(a: np.ndarray, b: np.ndarray, paired: bool, alpha: float) -> Row:
     z = stats.norm.isf(alpha / 2)
     if paired:
         each = a - b
-        found = stats.wilcoxon(each)
+        found: Any = stats.wilcoxon(each)
         n = len(each)
         first, second = np.triu_indices(n)
         all_of_them = np.sort((each[first] + each[second]) / 2)
@@ -96,7 +101,7 @@ def shift(a: np.ndarray, b: np.ndarray, paired: bool, alpha: float) -> Row:
     cut = max(int(np.floor(cut)), 0)
     low, high = all_of_them[cut], all_of_them[-1 - cut]
     name = "Wilcoxon" if paired else "Mann-Whitney"
-    return Row("shift", name, float(np.median(all_of_them)), low, high, found.statistic, NAN, found.pvalue)
+    return _row("shift", name, float(np.median(all_of_them)), low, high, found.statistic, NAN, found.pvalue)
 
 
 def superiority(a: np.ndarray, b: np.ndarray, paired: bool, alpha: float) -> Row:
@@ -112,17 +117,17 @@ def superiority(a: np.ndarray, b: np.ndarray, paired: bool, alpha: float) -> Row
         low, high = proportion_confint(wins + ties / 2, n, alpha, method="wilson")
         found = stats.binomtest(wins, n - ties) if ties < n else None
         p = found.pvalue if found else 1.0
-        return Row("superiority", "sign test; Wilson's interval", share, low, high, wins, NAN, p)
+        return _row("superiority", "sign test; Wilson's interval", share, low, high, wins, NAN, p)
     share = float(np.mean((np.subtract.outer(a, b) > 0) + (np.subtract.outer(a, b) == 0) / 2))
     z, half = stats.norm.isf(alpha / 2), (len(a) + len(b)) / 2 - 1
 
     def beyond(true: float) -> float:
         spread = 1 + half * (1 - true) / (2 - true) + half * true / (1 + true)
-        return (share - true) ** 2 * len(a) * len(b) - z**2 * true * (1 - true) * spread
+        return float((share - true) ** 2 * len(a) * len(b) - z**2 * true * (1 - true) * spread)
 
     low = optimize.brentq(beyond, 0, share) if share > 0 else 0.0
     high = optimize.brentq(beyond, share, 1) if share < 1 else 1.0
-    return Row("superiority", "Newcombe's interval", share, low, high)
+    return _row("superiority", "Newcombe's interval", share, low, high)
 
 
 def spread(a: np.ndarray, b: np.ndarray, paired: bool, draws: int, alpha: float, rng: np.random.Generator) -> Row:
@@ -139,7 +144,7 @@ def spread(a: np.ndarray, b: np.ndarray, paired: bool, draws: int, alpha: float,
         statistic, df, p = found.statistic, len(a) + len(b) - 2, found.pvalue
     low, high = _bootstrap(a, b, paired, lambda x: x.std(axis=1, ddof=1), draws, alpha, rng)
     name = f"{'paired t of deviations' if paired else 'Brown-Forsythe'}; bootstrap"
-    return Row("spread", name, a.std(ddof=1) - b.std(ddof=1), low, high, statistic, df, p)
+    return _row("spread", name, a.std(ddof=1) - b.std(ddof=1), low, high, statistic, df, p)
 
 
 def best_of(
@@ -148,7 +153,7 @@ def best_of(
     """The difference of the expected best of n trials (Dodge et al. 2019), with a percentile bootstrap and no test."""
     low, high = _bootstrap(a, b, paired, lambda x: expected_best(x, n), draws, alpha, rng)
     estimate = float(expected_best(a[None], n)[0] - expected_best(b[None], n)[0])
-    return Row(f"best_of_{n}", "bootstrap", estimate, low, high)
+    return _row(f"best_of_{n}", "bootstrap", estimate, low, high)
 
 
 def expected_best(scores: np.ndarray, n: int) -> np.ndarray:
@@ -178,12 +183,12 @@ def failures(a: np.ndarray, b: np.ndarray, paired: bool, alpha: float) -> Row:
         first, second = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
         reach = stats.norm.isf(alpha / 2) * np.sqrt((first + second - (first - second) ** 2) / (n + 2))
         low, high = max(first - second - reach, -1), min(first - second + reach, 1)
-        return Row("failures", "McNemar; Bonett and Price's interval", estimate, low, high, only_a, NAN, p)
+        return _row("failures", "McNemar; Bonett and Price's interval", estimate, low, high, only_a, NAN, p)
     counts = int(a.sum()), len(a), int(b.sum()), len(b)
     low, high = confint_proportions_2indep(*counts, method="newcomb", alpha=alpha)
     table = [[counts[0], counts[1] - counts[0]], [counts[2], counts[3] - counts[2]]]
-    found = stats.fisher_exact(table)
-    return Row("failures", "Fisher; Newcombe's interval", estimate, low, high, NAN, NAN, found[1])
+    p = stats.fisher_exact(table)[1]
+    return _row("failures", "Fisher; Newcombe's interval", estimate, low, high, NAN, NAN, p)
 
 
 def effects(a: np.ndarray, b: np.ndarray, paired: bool, alpha: float) -> list[Row]:
@@ -202,4 +207,4 @@ def effects(a: np.ndarray, b: np.ndarray, paired: bool, alpha: float) -> list[Ro
     else:
         g, variance = effectsize_smd(a.mean(), a.std(ddof=1), len(a), b.mean(), b.std(ddof=1), len(b))
     reach = z * np.sqrt(max(variance, 0))
-    return [Row("cohen_d", "", d), Row("hedges_g", "normal interval", g, g - reach, g + reach)]
+    return [_row("cohen_d", "", d), _row("hedges_g", "normal interval", g, g - reach, g + reach)]

@@ -59,14 +59,14 @@ def multibootstrap(
     confidence: float = 0.95,
     drop: bool = False,
 ) -> MultiBootstrap:
-    """The multi-bootstrap over seeds and examples (Sellam et al. 2022, section 4), from stored predictions.
+    """The multi-bootstrap over seeds and examples (Sellam et al. 2022, section 3), from stored predictions.
 
     Each draw takes as many trials and as many examples as there are, both with replacement; its value is the trials'
-    mean of the metric on those examples. Examples are the same ones on both sides; so are trials where seeds are paired.
+    mean of the metric on those examples. Examples are the same ones on both sides, and trials where seeds are paired.
 
     What to know of it: variance between seeds is underestimated by the factor 1 - 1/S with S trials, so that
-    intervals from under ten are too narrow; what is particular to one trial on one example counts threefold, so that many
-    trials on few examples err to the wide side (Owen 2007). On "dev" at "best", the examples also chose the
+    intervals from under ten are too narrow; what is particular to one trial on one example counts threefold, which
+    makes them wide where that is most of the variance (Owen 2007). On "dev" at "best", the examples also chose the
     evaluation, which no bootstrap undoes: prefer a test split, or "final", where the level of a score is what matters.
 
     Args:
@@ -128,18 +128,20 @@ def multibootstrap(
     # A draw at 0 speaks for neither side; the one added is the sample itself (Davison and Hinkley 1997, 4.11).
     beyond = min(np.sum(values <= 0), np.sum(values >= 0))
     p = min(1.0, 2 * (1 + beyond) / (draws + 1)) if b else np.nan
-    errors = (float(np.std(each, ddof=1)) for each in (values, of_seeds, of_examples))
+    errors = [float(np.std(each, ddof=1)) for each in (values, of_seeds, of_examples)]
     return MultiBootstrap(
-        name,
-        float(estimate),
-        float(low),
-        float(high),
-        float(p),
-        *errors,
-        draws,
-        len(read[0].trials),
-        len(truth),
-        paired,
+        statistic=name,
+        estimate=float(estimate),
+        low=float(low),
+        high=float(high),
+        p=float(p),
+        error=errors[0],
+        error_of_seeds=errors[1],
+        error_of_examples=errors[2],
+        draws=draws,
+        trials=len(read[0].trials),
+        examples=len(truth),
+        paired=paired,
     )
 
 

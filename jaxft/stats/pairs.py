@@ -37,7 +37,7 @@ def scored(scores: Scores, drop: bool = False, least: int = 2) -> pd.DataFrame:
         )
     if good.sum() < least:
         raise BadInput(f"{scores.name}: {good.sum()} trial(s) with a score; at least {least} are needed")
-    return scores.trials[good].reset_index(drop=True)
+    return scores.trials.loc[good].reset_index(drop=True)
 
 
 def sides(a: Scores, b: Scores, paired: bool | None = None, drop: bool = False) -> Sides:

@@ -47,19 +47,21 @@ def read(scores: Scores, split: str = "dev", at: str = "best", drop: bool = Fals
     """
     if scores.run is None:
         raise BadInput(f"{scores.name}: it has scores alone; predictions of the examples are in run folders")
-    found = scores.run.predictions
-    found = found[found["trial"].isin(scores.trials["trial"])]
-    chosen = found[(found["split"] == split) & (found["at"] == at)].set_index("trial")["logits"]
-    if chosen.empty:
-        kinds = sorted({f"{row.split} at {row.at}" for row in found.itertuples()})
+    names = scores.trials["trial"].to_list()
+    found = scores.run.predictions.query("trial in @names")
+    chosen = {
+        row["trial"]: row["logits"] for row in found.to_dict("records") if row["split"] == split and row["at"] == at
+    }
+    if not chosen:
+        kinds = sorted({f"{of} at {when}" for of, when in zip(found["split"], found["at"], strict=True)})
         raise BadInput(f"{scores.name}: no predictions on {split} at {at}; there are {', '.join(kinds) or 'none'}")
-    has = scores.trials["trial"].isin(chosen.index)
+    has = np.array([name in chosen for name in names])
     if not has.all() and not drop:
         raise BadInput(
-            f"{scores.name}: {(~has).sum()} of {len(has)} trials have no predictions (never evaluated); "
+            f"{scores.name}: {np.sum(~has)} of {len(has)} trials have no predictions (never evaluated); "
             "every trial needs them, or leave these out with drop=True"
         )
-    trials = scores.trials[has].reset_index(drop=True)
+    trials = scores.trials.loc[has].reset_index(drop=True)
     each = [chosen[name] for name in trials["trial"]]
     labels = _labels(scores, split)
     shapes = {logits.shape for logits in each}
@@ -79,11 +81,11 @@ def _labels(scores: Scores, split: str) -> np.ndarray:
     table = scores.run.examples
     if table.empty:
         raise BadInput(f"{scores.name}: the run folder has no examples, whose labels are needed")
-    if table["task"].nunique() > 1:
-        table = table[table["task"] == scores.task]
+    if len(set(table["task"])) > 1:
+        table = table.query("task == @scores.task")
     # One file for each way that the task was tokenised: the labels must be the same in all.
-    table = table[table["split"] == split][["index", "label"]].drop_duplicates().sort_values("index")
-    if table["index"].duplicated().any():
+    table = table.query("split == @split").drop_duplicates(["index", "label"]).sort_values(by="index")
+    if len(set(table["index"])) < len(table):
         raise BadInput(f"{scores.name}: the run folder has two sets of labels for {split} of {scores.task}")
     return table["label"].to_numpy(np.float64)
 
@@ -102,8 +104,8 @@ def weighted(metric: str, said: np.ndarray, true: np.ndarray, weights: np.ndarra
     """
     weights = np.asarray(weights, np.float64)
     if metric in ("accuracy_f1", "pearson_spearman"):
-        both = ("accuracy", "f1") if metric == "accuracy_f1" else ("pearson", "spearman")
-        return sum(weighted(name, said, true, weights) for name in both) / 2
+        first, second = metric.split("_")
+        return (weighted(first, said, true, weights) + weighted(second, said, true, weights)) / 2
     return {"accuracy": _accuracy, "f1": _f1, "mcc": _mcc, "pearson": _pearson, "spearman": _spearman}[metric](
         said, true, weights
     )

@@ -1,0 +1,141 @@
+"""The training curves that questions about early stopping begin with: each trial's scores, evaluation by evaluation.
+
+No jax here.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxft import trials
+from jaxft.errors import BadInput
+from jaxft.stats.scores import Scores
+
+OWN_RULES = ("one_class", "majority")
+"""Reasons of trials that are `stopped` by a rule about them alone; others were stopped by a policy."""
+
+
+class Curves(NamedTuple):
+    """The curves of n trials with K evaluations each, in the study's order."""
+
+    trials: list[str]
+    steps: np.ndarray
+    """[K] int: the steps of the evaluations; 1 to K where they are not known."""
+    scores: np.ndarray
+    """[n, K] float64, higher is better. NaN where an evaluation gave none, and from where a trial was dropped on."""
+    lengths: np.ndarray
+    """[n] int: the evaluations that a trial has; fewer than K only where it was dropped."""
+    dropped: np.ndarray
+    """[n] bool: whether a rule of its own has ended it, at its last evaluation."""
+
+    @property
+    def best(self) -> np.ndarray:
+        """[n, K] float64: the best score up to each evaluation, also of a dropped trial; -inf before its first."""
+        return np.maximum.accumulate(np.where(np.isnan(self.scores), -np.inf, self.scores), axis=1)
+
+
+def of(source: "Scores | Curves | np.ndarray") -> Curves:
+    """The curves of scores, or of a matrix with a row per trial and a column per evaluation.
+
+    The last scores of a matrix's row may be NaN: then the trial was dropped after those before. Trials with a run
+    folder are put into the order of their study.
+
+    Raises:
+        BadInput: no curves, or trials whose full length is not known: completed ones of unequal length, or ones that
+            were stopped by a policy.
+    """
+    if isinstance(source, Curves):
+        return source
+    if isinstance(source, Scores):
+        return _of_scores(source)
+    scores = np.asarray(source)
+    if scores.ndim != 2 or not scores.size or scores.dtype.kind not in "fiu":
+        raise BadInput(
+            f"curves: expected a matrix of numbers, rows trials and columns evaluations; "
+            f"found {scores.dtype} of shape {scores.shape}"
+        )
+    scores = scores.astype(np.float64)
+    if np.isinf(scores).any():
+        raise BadInput("curves: expected finite scores, or NaN where there is none; found an infinite one")
+    count, whole = scores.shape
+    known = ~np.isnan(scores)
+    lengths = np.where(known.any(axis=1), whole - known[:, ::-1].argmax(axis=1), 0)
+    names = [str(i) for i in range(count)]
+    return Curves(names, np.arange(1, whole + 1), scores, lengths, lengths < whole)
+
+
+def scored(source: "Scores | Curves | np.ndarray") -> Curves:
+    """As `of`, of at least two trials with two evaluations, each with a score, and not all with the same.
+
+    Raises:
+        BadInput: as `of`, or they are something else.
+    """
+    name = source.name if isinstance(source, Scores) else "curves"
+    curves = of(source)
+    final = curves.best[:, -1]
+    if (none := int(np.isneginf(final).sum())) > 0:
+        raise BadInput(f"{name}: {none} of {len(final)} trials have no score at any evaluation; leave them out")
+    if len(final) < 2 or curves.scores.shape[1] < 2:
+        found = f"{len(final)} with {curves.scores.shape[1]}"
+        raise BadInput(f"{name}: expected at least two trials with two evaluations, found {found}")
+    if np.ptp(final) == 0:
+        raise BadInput(
+            f"{name}: all {len(final)} trials have the same best score, {final[0]:g}: nothing to choose from"
+        )
+    return curves
+
+
+def _of_scores(source: Scores) -> Curves:
+    table = source.trials
+    if source.run is not None:
+        place = {trial.id: i for i, trial in enumerate(trials.expand(source.run.study))}
+        table = table.sort_values("trial", key=lambda ids: ids.map(lambda id: place.get(id, len(place))), kind="stable")
+    names = [str(name) for name in table["trial"]]
+    if source.evals.empty:
+        raise BadInput(f"{source.name}: no training curves, which this needs: a score per trial and evaluation")
+    by_policy = np.array([_by_policy(*row) for row in zip(table["status"], table["reason"], strict=True)], bool)
+    if by_policy.any():
+        raise BadInput(
+            f"{source.name}: {by_policy.sum()} of {len(names)} trials were stopped by a policy, so how they would "
+            "have gone on is not known; this needs a study that was run without one"
+        )
+    dropped = (table["status"] != "completed").to_numpy()
+    rows = source.evals.groupby("trial", sort=False).indices
+    at = [rows.get(name, np.zeros(0, int)) for name in names]
+    lengths = np.array([len(each) for each in at])
+    every, scored = source.evals["step"].to_numpy(), source.evals["score"].to_numpy(np.float64)
+    steps = _steps(source.name, names, [every[each] for each in at], dropped)
+    scores = np.full((len(names), len(steps)), np.nan)
+    for i, each in enumerate(at):
+        scores[i, : lengths[i]] = scored[each]
+    return Curves(names, steps, scores, lengths, dropped)
+
+
+def _by_policy(status: str, reason: str) -> bool:
+    return status == "stopped" and reason not in OWN_RULES
+
+
+def _steps(name: str, trials: list[str], steps: list[np.ndarray], dropped: np.ndarray) -> np.ndarray:
+    """Those of all trials that were completed, which must be the same."""
+    whole = [i for i, out in enumerate(dropped) if not out]
+    if not whole:
+        raise BadInput(f"{name}: no trial was completed, so how long a whole one is is not known")
+    first = whole[0]
+    for i in whole:
+        if not len(steps[i]):
+            raise BadInput(
+                f"{name}: trial {trials[i]} has no evaluation, trial {trials[first]} has {len(steps[first])}"
+            )
+        if not np.array_equal(steps[i], steps[first]):
+            raise BadInput(
+                f"{name}: trial {trials[first]} has {_said(steps[first])}, trial {trials[i]} {_said(steps[i])}; "
+                "expected the same of all"
+            )
+    longest = max(map(len, steps))
+    if longest > len(steps[first]):
+        raise BadInput(f"{name}: a trial that was dropped has {longest} evaluations, a whole one {len(steps[first])}")
+    return steps[first]
+
+
+def _said(steps: np.ndarray) -> str:
+    return f"{len(steps)} evaluations to step {steps[-1]}"
