@@ -30,8 +30,8 @@ def build(sources: Sequence[str | Path], out: str | Path, metric: str | None = N
         The path of the page.
 
     Raises:
-        BadInput: a source that cannot be read or is given twice, a library that is not installed, or a folder that cannot
-            be written. What single analyses refuse stands in the page.
+        BadInput: a source that cannot be read or is given twice, a library that is not installed, or a folder that
+            cannot be written. What single analyses refuse stands in the page.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:

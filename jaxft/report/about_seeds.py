@@ -77,7 +77,9 @@ def best_of(scores: Scores, at: str) -> Part:
         if bands is not None:
             n = max(n for n in picked if n <= 10)
             row = bands.set_index("n").loc[n]
-            band = f" With 95 % confidence, the curve for n = {n} lies between {number(row['low'])} and {number(row['high'])}."
+            band = (
+                f" With 95 % confidence, the curve at n = {n} lies between {between(row['low'], row['high'], 'and')}."
+            )
         part.draw(
             figures.expected_maximum(table, bands, scores.metric),
             f"The best of {listed([str(n) for n in picked])} trials is expected to have a {scores.metric} of "

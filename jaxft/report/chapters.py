@@ -28,13 +28,30 @@ PARTS = (
 """Of each study: `(scores, anchor) -> Part`."""
 
 NAMES = (
-    "across_tasks", "anova", "best_against_worst", "bimodality", "by_budget", "by_schedule", "comparison", "
-    ""correlation",
-    "densities", "early_stopping", "early_stopping_optimum", "ensembles", "expected_maximum", "
-    ""expected_maximum_band", "failures",
-    "gradient_norms", "multibootstrap", "permutation", "seeds_needed", "studies", "successive_halving", "trials",
+    "across_tasks",
+    "anova",
+    "best_against_worst",
+    "bimodality",
+    "by_budget",
+    "by_schedule",
+    "comparison",
+    "correlation",
+    "densities",
+    "early_stopping",
+    "early_stopping_optimum",
+    "ensembles",
+    "expected_maximum",
+    "expected_maximum_band",
+    "failures",
+    "gradient_norms",
+    "multibootstrap",
+    "permutation",
+    "seeds_needed",
+    "studies",
+    "successive_halving",
+    "trials",
     "variance_components",
-)  # fmt: skip
+)
 """Of all tables that there may be: files of these names in a report's folder are the report's."""
 
 Tables = dict[str, list[tuple[str, pd.DataFrame]]]

@@ -10,7 +10,8 @@ body { margin: 0; background: var(--back); color: var(--ink); line-height: 1.5; 
 main, header, footer, nav { max-width: 1240px; margin: 0 auto; padding: 0 24px; }
 header { padding-top: 28px; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .3em; }
-h2 { font-size: 1.4rem; line-height: 1.25; margin: 2.2em 0 .5em; padding-top: .5em; border-top: 3px solid var(--accent); }
+h2 { font-size: 1.4rem; line-height: 1.25; margin: 2.2em 0 .5em; padding-top: .5em;
+  border-top: 3px solid var(--accent); }
 h3 { font-size: 1.08rem; line-height: 1.3; margin: 0 0 .6em; }
 h4 { font-size: .95rem; margin: 1em 0 .3em; }
 p { margin: 0 0 .7em; max-width: 76ch; }
@@ -18,18 +19,23 @@ p { margin: 0 0 .7em; max-width: 76ch; }
 a { color: var(--accent); }
 nav ul { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: .92rem; }
 nav { padding-top: 10px; padding-bottom: 10px; }
-section.part { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 20px 22px; margin: 0 0 18px; }
+section.part { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 20px 22px;
+  margin: 0 0 18px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin: 0 0 16px; }
-.tile { border-left: 4px solid var(--accent); background: var(--back); padding: 8px 12px; border-radius: 0 6px 6px 0; }
-.tile b { display: block; font-size: 1.3rem; line-height: 1.25; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+.tile { border-left: 4px solid var(--accent); background: var(--back); padding: 8px 12px;
+  border-radius: 0 6px 6px 0; }
+.tile b { display: block; font-size: 1.3rem; line-height: 1.25; font-variant-numeric: tabular-nums;
+  overflow-wrap: normal; }
 .tile span { font-size: .84rem; color: var(--soft); display: block; line-height: 1.35; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 18px 28px; margin: 0 0 10px; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 18px 28px;
+  margin: 0 0 10px; }
 figure { margin: 0; max-width: 580px; min-width: 0; break-inside: avoid; }
 figure svg { width: 100%; height: auto; display: block; }
 figcaption { font-size: .9rem; line-height: 1.45; margin-top: 6px; }
 .warning { background: var(--warn); border-left: 4px solid var(--warn-line); padding: 9px 13px; margin: 0 0 12px;
   font-size: .93rem; max-width: 90ch; border-radius: 0 6px 6px 0; }
-.refused { color: var(--soft); font-size: .9rem; margin: 0 0 8px; padding: 6px 12px; border-left: 4px solid var(--line); max-width: 90ch; }
+.refused { color: var(--soft); font-size: .9rem; margin: 0 0 8px; padding: 6px 12px;
+  border-left: 4px solid var(--line); max-width: 90ch; }
 details { margin: 8px 0 0; }
 summary { cursor: pointer; font-size: .93rem; }
 .wide { overflow-x: auto; margin: 6px 0 4px; max-width: 100%; }
@@ -39,7 +45,8 @@ th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: ri
 td.text { white-space: normal; min-width: 8em; max-width: 26em; }
 th.text, td.text { text-align: left; }
 th { border-bottom: 2px solid #b9c0c9; font-weight: 600; position: sticky; top: 0; background: var(--card); }
-pre { font-size: .82rem; background: var(--back); padding: 12px; overflow-x: auto; border-radius: 6px; white-space: pre-wrap; margin: 6px 0; }
+pre { font-size: .82rem; background: var(--back); padding: 12px; overflow-x: auto; border-radius: 6px;
+  white-space: pre-wrap; margin: 6px 0; }
 dl { margin: 0; } dt { font-weight: 600; margin-top: .6em; } dd { margin: 0; max-width: 84ch; }
 footer { padding-top: 16px; padding-bottom: 40px; font-size: .88rem; color: var(--soft); }
 @media (max-width: 600px) {

@@ -135,7 +135,8 @@ def _listing(listing: Listing) -> str:
     if listing.shown.empty:
         return f"<p class=note>{text(listing.title)}: {files}</p>"
     opened = " open" if listing.open else ""
-    return f"<details{opened}><summary>{text(listing.title)}</summary>{table(listing.shown)}<p class=note>{files}</p></details>"
+    head = f"<details{opened}><summary>{text(listing.title)}</summary>"
+    return f"{head}{table(listing.shown)}<p class=note>{files}</p></details>"
 
 
 def table(frame: pd.DataFrame) -> str:

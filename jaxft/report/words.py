@@ -48,9 +48,9 @@ def count(n: int, one: str, several: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else several or one + 's'}"
 
 
-def between(low: float, high: float) -> str:
+def between(low: float, high: float, word: str = "to") -> str:
     """ "0.52 to 0.77"."""
-    return f"{number(low)} to {number(high)}"
+    return f"{number(low)} {word} {number(high)}"
 
 
 def listed(items: Sequence[object], most: int = 8) -> str:

@@ -127,9 +127,10 @@ def correlation(table: pd.DataFrame) -> Figure:
 
 @styled
 def gradients(table: pd.DataFrame) -> Figure:
-    """The median norm of the gradient, layer by layer over training, a panel per outcome: from `stats.failures.gradients`.
+    """The median norm of the gradient, layer by layer over training, a panel per outcome.
 
-    The output is on top and the embeddings are at the bottom, in the order in which the table names the layers.
+    Args:
+        table: from `stats.failures.gradients`; its first layer is drawn at the bottom.
     """
     kinds = list(dict.fromkeys(table["outcome"]))
     layers = list(dict.fromkeys(table["layer"]))
