@@ -60,22 +60,6 @@ Write the finished trials of one or several run folders for analyses elsewhere.
 `jaxft.release.read` reads the file again, and such files of others.
 """
 
-REPORT = """usage: jaxft report RUN|SCORES [RUN|SCORES ...] --out DIR [--metric NAME]
-
-Say what the seeds decided, in one HTML page that needs nothing beside it: how good the best of n trials is, where the
-variance comes from, which trials failed, what stopping early would have gained; of several studies, how they compare.
-
-  RUN                   a run folder, also one of a study that goes on: its finished trials.
-  SCORES                a CSV with columns init_seed, order_seed, score and maybe more (further seeds end in _seed;
-                        with step, each row is an evaluation), a matrix (rows init seeds, columns order seeds), or
-                        the schema of Dodge et al. 2020 as JSON.
-  --out DIR             report.html, and tables/ with every table as CSV and JSON; an earlier report there is
-                        replaced.
-  --metric NAME         that scores the trials, such as accuracy; otherwise the study's own.
-
-It needs the libraries of: pip install 'jaxft[analysis]'
-"""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0 done, 2 bad input, 3 stopped and resumable."""
@@ -162,7 +146,7 @@ def _command(words: list[str]) -> int:
             return _export(rest)
         case ["report", *rest]:
             if {"-h", "--help"} & set(rest):
-                print(REPORT, end="")
+                print(options.REPORT, end="")
                 return DONE
             return _report(rest)
     known = [*COMMANDS, "bench", "report", "export", "--help", "--version"]
@@ -276,7 +260,7 @@ def _report(words: list[str]) -> int:
     sources, given = options.sorted_out("report", words, ("out", "metric"))
     if not sources or len(given["out"]) != 1 or len(given["metric"]) > 1:
         raise BadInput(
-            "report: expected run folders or files of scores, and one folder, such as jaxft report runs/mrpc --out report"
+            "report: expected run folders or files of scores, and one folder, such as jaxft report runs/mrpc --out page"
         )
     from jaxft import report
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxft.errors import BadInput
 from jaxft.report import figures
 from jaxft.report.part import Part
 from jaxft.report.words import TIMES, between, count, factor, listed, number, p_value, percent
@@ -26,8 +25,8 @@ CHOSEN_AFTER = (
 
 def grid(scores: Scores, at: str) -> Part:
     """Every score, by its seeds and as a histogram."""
-    part = Part(f"{at}-scores", "What did each trial score?")
-    trials, metric = scores.trials, scores.metric
+    part = Part(f"{at}-scores", "What did each trial score?", scores.name)
+    trials = scores.trials
     table = part.attempt("Heat map", figures.grid, scores)
     if table is not None:
         by_row, by_column = table.mean(axis=1), table.mean(axis=0)
@@ -39,7 +38,7 @@ def grid(scores: Scores, at: str) -> Part:
         more += f", {count(empty, 'cell')} without a score ({TIMES})" if empty else ""
         part.draw(
             figures.heat_map(scores),
-            f"{table.shape[0]} {rows}s by {table.shape[1]} {columns}s{more}: the best {metric} is "
+            f"{table.shape[0]} {rows}s by {table.shape[1]} {columns}s{more}: the best scores "
             f"{number(best['score'])} ({_seeds(best, scores)}), the worst {number(worst['score'])} "
             f"({_seeds(worst, scores)}); means of {rows}s go from {between(by_row.min(), by_row.max())}, of {columns}s "
             f"from {between(by_column.min(), by_column.max())}.",
@@ -48,7 +47,7 @@ def grid(scores: Scores, at: str) -> Part:
     low, middle, high = values.quantile([0.25, 0.5, 0.75])
     part.draw(
         figures.spread(scores),
-        f"Half of the {count(len(values), 'trial')} have a {metric} between {number(low)} and {number(high)}, with the "
+        f"Half of the {count(len(values), 'trial')} score between {number(low)} and {number(high)}, with the "
         f"median at {number(middle)}; the mean is {number(values.mean())}.",
     )
     best_first = trials.sort_values("score", ascending=False, kind="stable")
@@ -63,7 +62,7 @@ def _seeds(trial: pd.Series, scores: Scores) -> str:
 
 def best_of(scores: Scores, at: str) -> Part:
     """The expected maximum, with its band, by schedule and by budget."""
-    part = Part(f"{at}-best", "How good is the best of n trials?")
+    part = Part(f"{at}-best", "How good is the best of n trials?", scores.name)
     caveat = part.attempt("Caveat about crossed seeds", maximum.caveat, scores)
     if caveat:
         part.warned.append(caveat)
@@ -82,7 +81,7 @@ def best_of(scores: Scores, at: str) -> Part:
             )
         part.draw(
             figures.expected_maximum(table, bands, scores.metric),
-            f"The best of {listed([str(n) for n in picked])} trials is expected to have a {scores.metric} of "
+            f"The best of {listed([str(n) for n in picked])} trials is expected to score "
             f"{listed([number(by_n.at[n, 'mean']) for n in picked])}; the shade holds 90 % of such draws.{band}",
         )
         part.table("expected_maximum", table, "Expected maximum of n trials", shown=_few(table))
@@ -91,18 +90,15 @@ def best_of(scores: Scores, at: str) -> Part:
     schedules = part.attempt("By number of evaluations", maximum.by_schedule, scores)
     if schedules is not None:
         one = schedules[schedules["n"] == 1].set_index("schedule")["mean"]
-        names = {"end": "at its end only", "epoch": "after every epoch", "all": "at every evaluation"}
-        said = [f"{number(value)} looked at {names.get(str(name), name)}" for name, value in one.items()]
-        part.draw(figures.schedules(schedules, scores.metric), f"One trial is expected to have {listed(said)}.")
+        names = {"end": "where only its end counts", "epoch": "after every epoch", "all": "at every evaluation"}
+        said = [f"{number(value)} {names.get(str(name), name)}" for name, value in one.items()]
+        drawing = figures.schedules(schedules, scores.metric)
+        part.draw(drawing, f"By how often trials are looked at, one is expected to score {listed(said)}.")
         part.table("by_schedule", schedules, "By number of evaluations", shown=_few(schedules))
     budgets = part.attempt("By budget", maximum.by_budget, scores)
     if budgets is not None:
-        last = budgets.iloc[-1]
-        part.said.append(
-            f"In all the trials cost as much as {number(last['budget'], 1)} whole trainings"
-            f"{' (dropped ones cost their steps alone)' if (scores.trials['status'] != 'completed').any() else ''}."
-        )
-        part.table("by_budget", budgets, "By whole trainings spent", shown=budgets.iloc[_spaced(len(budgets))])
+        title = f"By whole trainings spent: the trials cost {number(budgets['budget'].iloc[-1], 1)} of them in all"
+        part.table("by_budget", budgets, title, shown=budgets.iloc[_spaced(len(budgets))])
     return part
 
 
@@ -116,7 +112,7 @@ def _spaced(length: int, most: int = 12) -> list[int]:
 
 def sources(scores: Scores, at: str) -> Part:
     """Where variance comes from."""
-    part = Part(f"{at}-variance", "Where does the variance come from?")
+    part = Part(f"{at}-variance", "Where does the variance come from?", scores.name)
     components = part.attempt("Variance components", variance.components, scores)
     if components is not None:
         rows = components[components["factor"].str.lower() != "residual"]
@@ -129,7 +125,7 @@ def sources(scores: Scores, at: str) -> Part:
         what = f"; the rest, {percent(rest.iloc[0])}, is what the seeds do together and chance" if len(rest) else ""
         part.draw(
             figures.variance_shares(components),
-            f"Of the variance of {scores.metric} belongs to the {listed(said)}{what}.",
+            f"Shares in the variance of the scores: {listed(said)}{what}.",
         )
         part.table("variance_components", components, "Variance components", open=True)
     anova = part.attempt("ANOVA", variance.anova, scores)
@@ -175,9 +171,9 @@ def _each(part: Part, scores: Scores, what: str, function: Any) -> pd.DataFrame 
 
 def densities(scores: Scores, at: str) -> Part:
     """The best and the worst seed of each factor."""
-    part = Part(f"{at}-densities", "How far apart are the best seed and the worst?")
+    part = Part(f"{at}-densities", "How far apart are the best seed and the worst?", scores.name)
     if not scores.factors:
-        part.refused.append(("Densities", f"{scores.name}: no seed varies; at least one must"))
+        part.refused.append(("Densities", "no seed varies; at least one must"))
     tables = []
     for name in scores.factors:
         found = part.attempt(f"Densities, {factor(name)}", seeds.densities, scores, name)
@@ -199,11 +195,3 @@ def densities(scores: Scores, at: str) -> Part:
         )
         part.table("densities", pd.concat(tables, ignore_index=True), "Kernel densities", shown=tables[0].iloc[:0])
     return part
-
-
-def refuse_unvaried(scores: Scores) -> None:
-    """Raises BadInput where there is nothing that statistics can be about: less than two scores."""
-    if len(scores.trials) < 2:
-        raise BadInput(
-            f"{scores.name}: {count(len(scores.trials), 'trial')} with a score; statistics need at least two"
-        )

@@ -89,7 +89,7 @@ def _compared(group: list[Scores], at: str, several: bool) -> Part:
         known = [curve for curve in curves if curve is not None]
         n = min(5, *(int(curve["n"].max()) for curve in known))
         best = [f"{text} {number(c.loc[c['n'] == n, 'mean'].iloc[0])}" for text, c in zip(texts, known, strict=True)]
-        part.draw(figures.maxima(known, texts, metric), f"The best of {n} trials is expected to have: {listed(best)}.")
+        part.draw(figures.maxima(known, texts, metric), f"The best of {n} trials is expected to score: {listed(best)}.")
     table = part.attempt("Comparison table", compare.table, group)
     if table is not None:
         _told(part, table, texts, metric)
@@ -158,7 +158,7 @@ def across(studies: Sequence[Scores]) -> Part:
 
 def seeds_needed(scores: Scores, at: str) -> Part:
     """How many seeds a comparison with such a spread needs."""
-    part = Part(f"{at}-needed", "How many seeds does a comparison need?")
+    part = Part(f"{at}-needed", "How many seeds does a comparison need?", scores.name)
     table = part.attempt("Seeds needed", power.needed, scores)
     if table is not None:
         said = [f"{row.seeds:,} for {row.difference:g}" for row in table.dropna().itertuples()]

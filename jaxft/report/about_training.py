@@ -15,7 +15,7 @@ DRAWS = 5_000
 
 def outcomes(scores: Scores, at: str) -> Part:
     """Training curves by outcome, failures by definition."""
-    part = Part(f"{at}-failures", "Which trials failed, and how did they train?")
+    part = Part(f"{at}-failures", "Which trials failed, and how did they train?", scores.name)
     found = part.attempt("Outcomes", failures.outcomes, scores)
     if found is not None:
         many = found.value_counts()
@@ -23,7 +23,7 @@ def outcomes(scores: Scores, at: str) -> Part:
         said = listed([f"{n} {kind} ({percent(n / len(found))})" for kind, n in many.items()])
         if scores.evals.empty:
             part.said.append(f"Of {count(len(found), 'trial')}: {said}.")
-            part.refused.append(("Training curves", f"{scores.name}: no evaluations along training in this source"))
+            part.refused.append(("Training curves", "no evaluations along training in this source"))
         else:
             part.draw(figures.curves(scores, found), f"Of {count(len(found), 'trial')}: {said}.{_lost(scores)}")
     rates = part.attempt("Failure rates", failures.rates, scores)
@@ -52,7 +52,7 @@ def _lost(scores: Scores) -> str:
 
 def early_stopping(scores: Scores, at: str) -> Part:
     """How early one could have known, and what stopping early would have gained."""
-    part = Part(f"{at}-stopping", "Whom to stop early?")
+    part = Part(f"{at}-stopping", "Whom to stop early?", scores.name)
     known = part.attempt("Early stopping", curves.scored, scores)
     if known is None:
         return part
@@ -92,7 +92,7 @@ def _gained(best: pd.DataFrame, halving: pd.DataFrame | None, metric: str) -> st
     row = best[best["budget"] == at].iloc[0]
     said = (
         f"At the cost of {count(at, 'whole training')} it is best to start {int(row['start'])} trials, look after "
-        f"{percent(row['fraction'])} of training and go on with {int(row['keep'])}: the best {metric} is then "
+        f"{percent(row['fraction'])} of training and go on with {int(row['keep'])}: the best then scores "
         f"{number(row['score'])} instead of {number(row['baseline'])} ({signed(row['gain'])})"
     )
     most = best.loc[best["gain"].idxmax()]
@@ -108,7 +108,7 @@ def _spaced(table: pd.DataFrame, most: int = 12) -> pd.DataFrame:
 
 def gradients(scores: Scores, at: str) -> Part:
     """Norms of gradients by layer and outcome: the diagnosis of vanishing gradients."""
-    part = Part(f"{at}-gradients", "Do gradients vanish where trials fail?")
+    part = Part(f"{at}-gradients", "Do gradients vanish where trials fail?", scores.name)
     table = part.attempt("Norms of gradients", failures.gradients, scores)
     if table is not None:
         layers = list(dict.fromkeys(table["layer"]))
@@ -127,7 +127,7 @@ def gradients(scores: Scores, at: str) -> Part:
 
 def together(scores: Scores, at: str) -> Part:
     """What stored predictions say: the uncertainty over seeds and examples, and ensembles."""
-    part = Part(f"{at}-predictions", "How sure is the mean, and what do trials know together?")
+    part = Part(f"{at}-predictions", "How sure is the mean, and what do trials know together?", scores.name)
     sure = part.attempt("Multi-bootstrap", multibootstrap.multibootstrap, scores, drop=True)
     if sure is not None:
         part.said.append(
@@ -143,8 +143,13 @@ def together(scores: Scores, at: str) -> Part:
         last = table.iloc[-1]
         part.draw(
             figures.ensembles(table, scores.metric),
-            f"All {int(last['size'])} trials together have a {scores.metric} of {number(last['mean'])}, one alone "
+            f"All {int(last['size'])} trials together score {number(last['mean'])}, one alone "
             f"{number(last['single'])} on average; the shade holds 90 % of ensembles of a size.",
+        )
+        part.warned.append(
+            "These are predictions on dev at each trial's best evaluation, which was chosen on the same examples: "
+            "all of these scores are "
+            "optimistic. Which is better can be told from them, how good it is cannot."
         )
         part.table("ensembles", table, "Ensembles by size")
     return part

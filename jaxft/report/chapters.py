@@ -68,7 +68,10 @@ def compose(studies: Sequence[Scores], sources: Sequence[str]) -> tuple[str, Tab
     scored = [_scored(study) for study in studies]
     left_out = [len(study.trials) - len(with_score.trials) for study, with_score in zip(studies, scored, strict=True)]
     tables: Tables = {"studies": [("", about_studies.overview(scored, left_out))]}
-    chapters = [_of_study(*each, f"study-{i}") for i, each in enumerate(zip(studies, scored, left_out, strict=True), 1)]
+    texts = about_studies.names(studies)
+    chapters = [
+        _of_study(*each, f"study-{i}") for i, each in enumerate(zip(texts, studies, scored, left_out, strict=True), 1)
+    ]
     for study, chapter in zip(studies, chapters, strict=True):
         for part in chapter.parts:
             for name, frame in part.tables.items():
@@ -92,14 +95,14 @@ def _scored(study: Scores) -> Scores:
     return study._replace(trials=trials, factors=factors, evals=study.evals[study.evals["trial"].isin(trials["trial"])])
 
 
-def _of_study(study: Scores, scored: Scores, unscored: int, at: str) -> page.Chapter:
+def _of_study(name: str, study: Scores, scored: Scores, unscored: int, at: str) -> page.Chapter:
     # Whether a trial failed is known of those without a score too.
     whole = {about_training.outcomes}
     parts = [make(study if make in whole else scored, at) for make in PARTS] if len(scored.trials) else []
     facts = {name: fact for part in parts for name, fact in part.facts.items()}
     setting = ", ".join(f"{name} {value}" for name, value in study.setting.items())
-    about = f"Task {study.task}, scored by {study.metric}{f'; {setting}' if setting else ''}."
-    return page.Chapter(at, study.name, about, [summary(scored, at, unscored, facts), *parts])
+    about = f"{study.name}: task {study.task}, scored by {study.metric}{f'; {setting}' if setting else ''}."
+    return page.Chapter(at, name, about, [summary(scored, at, unscored, facts), *parts])
 
 
 def _of_all(scored: Sequence[Scores], tables: Tables) -> page.Chapter:

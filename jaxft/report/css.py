@@ -16,6 +16,7 @@ h3 { font-size: 1.08rem; line-height: 1.3; margin: 0 0 .6em; }
 h4 { font-size: .95rem; margin: 1em 0 .3em; }
 p { margin: 0 0 .7em; max-width: 76ch; }
 .soft, figcaption, .note { color: var(--soft); }
+.note { font-size: .86rem; margin-bottom: .4em; }
 a { color: var(--accent); }
 nav ul { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: .92rem; }
 nav { padding-top: 10px; padding-bottom: 10px; }
@@ -24,12 +25,21 @@ section.part { background: var(--card); border: 1px solid var(--line); border-ra
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin: 0 0 16px; }
 .tile { border-left: 4px solid var(--accent); background: var(--back); padding: 8px 12px;
   border-radius: 0 6px 6px 0; }
-.tile b { display: block; font-size: 1.3rem; line-height: 1.25; font-variant-numeric: tabular-nums;
+.tile b { display: block; font-size: 1.22rem; line-height: 1.3; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 .tile span { font-size: .84rem; color: var(--soft); display: block; line-height: 1.35; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 18px 28px;
+@media (min-width: 1000px), print {
+  .beside { display: grid; grid-template-columns: minmax(0, 520px) minmax(0, 1fr); column-gap: 36px;
+  grid-template-rows: auto auto 1fr; }
+  .beside > * { grid-column: 2; } .beside > h3 { grid-column: 1 / 3; }
+  .beside > .figures { grid-column: 1; grid-row: 2 / 4; display: block; }
+}
+@media (min-width: 1000px) {
+  .part:not(.beside) > .rest { columns: 2; column-gap: 36px; } .rest > * { break-inside: avoid; }
+}
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 18px 28px;
   margin: 0 0 10px; }
-figure { margin: 0; max-width: 580px; min-width: 0; break-inside: avoid; }
+figure { margin: 0; max-width: 520px; min-width: 0; break-inside: avoid; }
 figure svg { width: 100%; height: auto; display: block; }
 figcaption { font-size: .9rem; line-height: 1.45; margin-top: 6px; }
 .warning { background: var(--warn); border-left: 4px solid var(--warn-line); padding: 9px 13px; margin: 0 0 12px;
@@ -63,7 +73,16 @@ footer { padding-top: 16px; padding-bottom: 40px; font-size: .88rem; color: var(
   main, header, footer { max-width: none; padding: 0; }
   section.part { border: 0; border-top: 1px solid #999; border-radius: 0; padding: 8pt 0; }
   h2, h3 { break-after: avoid; }
-  .figures { display: block; } figure { width: 48%; display: inline-block; vertical-align: top; margin-right: 1.5%; }
+  @media (min-width: 1000px), print {
+  .beside { display: grid; grid-template-columns: minmax(0, 520px) minmax(0, 1fr); column-gap: 36px;
+  grid-template-rows: auto auto 1fr; }
+  .beside > * { grid-column: 2; } .beside > h3 { grid-column: 1 / 3; }
+  .beside > .figures { grid-column: 1; grid-row: 2 / 4; display: block; }
+}
+@media (min-width: 1000px) {
+  .part:not(.beside) > .rest { columns: 2; column-gap: 36px; } .rest > * { break-inside: avoid; }
+}
+.figures { display: block; } figure { width: 48%; display: inline-block; vertical-align: top; margin-right: 1.5%; }
   .wide { overflow: visible; } table { font-size: 7.5pt; } th { position: static; } tr { break-inside: avoid; }
   .tile, .warning { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }

@@ -61,7 +61,9 @@ GLOSSARY = {
 
 def text(value: object) -> str:
     """Escaped, without what HTML cannot hold."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    shown = "".join(
+        c if c.isprintable() or c in "\n\t\N{NO-BREAK SPACE}" else "\N{REPLACEMENT CHARACTER}" for c in str(value)
+    )
     return html.escape(shown, quote=True)
 
 
@@ -123,10 +125,12 @@ def _part(part: Part) -> str:
     said = "".join(f"<p>{text(sentence)}</p>" for sentence in part.said)
     refused = "".join(f'<p class="refused"><b>{text(what)}:</b> {text(why)}</p>' for what, why in part.refused)
     listed = "".join(map(_listing, part.listings))
-    return (
-        f'<section class="part" id="{text(part.name)}"><h3>{text(part.title)}</h3>{tiles}{said}{warned}{drawn}{refused}'
-        f"{listed}</section>\n"
-    )
+    # One figure alone stands beside the words and tables about it, where there is room.
+    shape = "part beside" if len(part.drawings) == 1 else "part"
+    words = f'<div class="words">{tiles}{said}{warned}</div>' if tiles or said or warned else ""
+    rest = f'<div class="rest">{refused}{listed}</div>' if refused or listed else ""
+    head = f'<section class="{shape}" id="{text(part.name)}"><h3>{text(part.title)}</h3>'
+    return f"{head}{words}{drawn}{rest}</section>\n"
 
 
 def _listing(listing: Listing) -> str:

@@ -39,6 +39,8 @@ class Part:
     name: str
     """Unique within the page: its anchor."""
     title: str
+    subject: str = ""
+    """Of whom it is: its reasons need not say so."""
     said: list[str] = field(default_factory=list)
     """Sentences."""
     warned: list[str] = field(default_factory=list)
@@ -59,7 +61,7 @@ class Part:
         try:
             return function(*args, **more)
         except BadInput as error:
-            self.refused.append((what, " ".join(str(error).split())))
+            self.refused.append((what, " ".join(str(error).removeprefix(f"{self.subject}: ").split())))
             return None
 
     def draw(self, figure: Figure, sentence: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxft.report.part import Part
-from jaxft.report.words import TIMES, count, factor, listed, number, percent
+from jaxft.report.words import GLUE, TIMES, count, factor, listed, number, percent
 from jaxft.stats.scores import Scores
 
 _FAILED = ("failed", "diverged", "stopped")
@@ -19,7 +19,7 @@ def summary(scores: Scores, at: str, unscored: int, facts: Mapping[str, Any]) ->
         unscored: how many trials have none.
         facts: of the other parts.
     """
-    part = Part(f"{at}-summary", "In short")
+    part = Part(f"{at}-summary", "In short", scores.name)
     score, metric = scores.trials["score"], scores.metric
     total = len(score) + unscored
     seeds = f" {TIMES} ".join(f"{scores.trials[name].nunique()} {factor(name)}s" for name in scores.factors)
@@ -31,17 +31,17 @@ def summary(scores: Scores, at: str, unscored: int, facts: Mapping[str, Any]) ->
             "everything else."
         )
     if not len(score):
-        part.refused.append(("Statistics", f"{scores.name}: no trial has a score"))
+        part.refused.append(("Statistics", "no trial has a score"))
         return part
     part.tiles.append((f"best {metric} of all", number(score.max())))
-    sd = f" ± {number(score.std(), 3)}" if len(score) > 1 else ""
+    sd = f"{GLUE}±{GLUE}{number(score.std(), 3)}" if len(score) > 1 else ""
     part.tiles.append(("mean ± standard deviation", f"{number(score.mean(), 3)}{sd}"))
-    said = [f"The best of {count(len(score), 'trial')} has a {metric} of {number(score.max())}"]
+    said = [f"The best of {count(len(score), 'trial')} scores {number(score.max())} in {metric}"]
     expected = facts.get("expected", {})
     if 5 in expected:
         part.tiles.append(("expected best of 5 trials", number(expected[5])))
         said.append(
-            f"a single one {number(score.mean())} on average, the best of 5 is expected to have {number(expected[5])}"
+            f"a single one {number(score.mean())} on average; the best of 5 is expected to score {number(expected[5])}"
         )
     part.said.append(", ".join(said) + ".")
     _failures(part, facts)

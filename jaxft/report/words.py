@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-MINUS, DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+MINUS, DASH, TIMES, GLUE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{NO-BREAK SPACE}"
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -31,16 +31,14 @@ def percent(value: float) -> str:
     """A share: "6.4 %", with a space that does not break."""
     if math.isnan(value):
         return DASH
-    shown = 100 * value
-    digits = 0 if shown in (0, 100) else 1
-    return f"{shown:.{digits}f} %".replace("-", MINUS)
+    return f"{100 * value:.1f}".removesuffix(".0").replace("-", MINUS) + f"{GLUE}%"
 
 
 def p_value(value: float) -> str:
     """ "p = 0.023", "p < 0.0001"."""
     if math.isnan(value):
         return "p is not known"
-    return "p < 0.0001" if value < 0.0001 else f"p = {value:.2g}"
+    return f"p{GLUE}<{GLUE}0.0001" if value < 0.0001 else f"p{GLUE}={GLUE}{value:.2g}"
 
 
 def count(n: int, one: str, several: str | None = None) -> str:

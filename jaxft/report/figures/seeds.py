@@ -69,7 +69,15 @@ def heat_map(scores: Scores) -> Figure:
         for (row, column), value in np.ndenumerate(values):
             if not np.isnan(value):
                 colour = "white" if value < middle else "black"
-                axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=7.5)
+                axes.text(
+                    column,
+                    row,
+                    f"{value:.3f}",
+                    ha="center",
+                    va="center",
+                    color=colour,
+                    fontsize=9 if max(values.shape) <= 6 else 7,
+                )
     _seed_ticks(axes, "y", table.index.tolist())
     _seed_ticks(axes, "x", table.columns.tolist())
     axes.set_ylabel(f"{factor(scores.factors[0])}, best mean on top")

@@ -18,32 +18,32 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 OUTCOMES = {"converged": BLUE, "failed": ORANGE, "stopped": PINK, "diverged": BLACK}
 MAP = "cividis"
 
-WIDTH, HEIGHT = 4.8, 3.1
-"""Inches: 460 pixels, so that text of 9 points has still 9 pixels on a phone of 390."""
+WIDTH, HEIGHT = 4.6, 3.1
+"""Inches: 331 points, about the pixels that a phone has, so that text keeps its size there."""
 
 RC: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#666666",
     "axes.grid": True,
-    "axes.labelsize": 9,
+    "axes.labelsize": 10,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
-    "axes.titlesize": 9,
+    "axes.titlesize": 10,
     "figure.facecolor": "white",
     "figure.titlesize": 10,
     "font.family": "sans-serif",
-    "font.size": 9,
+    "font.size": 10,
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.7,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9.5,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "text.parse_math": False,  # a study may be called "$x"
     "xtick.color": "#444444",
     "ytick.color": "#444444",
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
 }
 
 Drawn = TypeVar("Drawn", bound=Callable[..., Any])

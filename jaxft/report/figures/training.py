@@ -6,7 +6,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from jaxft.report.figures.style import (
     BLACK,
@@ -134,7 +134,7 @@ def gradients(table: pd.DataFrame) -> Figure:
     """
     kinds = list(dict.fromkeys(table["outcome"]))
     layers = list(dict.fromkeys(table["layer"]))
-    figure, all_axes = panels(1, 1.3 + 0.2 * len(layers), columns=len(kinds), sharey=True)
+    figure, all_axes = panels(1, min(7.0, 1.3 + 0.2 * len(layers)), columns=len(kinds), sharey=True)
     positive = table["median"][table["median"] > 0]
     norm = LogNorm(float(positive.min()), float(positive.max())) if len(positive) else None
     shown = None
@@ -146,12 +146,14 @@ def gradients(table: pd.DataFrame) -> Figure:
         steps = wide.columns.tolist()
         at = sorted({0, len(steps) - 1})
         axes.set_xticks(at, [str(steps[i]) for i in at])
-        axes.set_yticks(range(len(layers)), [short(layer, 16) for layer in layers], fontsize=7.5)
+        named = range(0, len(layers), 1 + len(layers) // 40)
+        axes.set_yticks(named, [short(layers[i], 16) for i in named], fontsize=8)
         axes.set_title(short(kind))
         axes.set_xlabel("step")
         axes.grid(visible=False)
     if shown is not None:
-        figure.colorbar(shown, ax=all_axes, label="norm of the gradient", pad=0.02, fraction=0.06)
+        bar = figure.colorbar(shown, ax=all_axes, label="norm of the gradient", pad=0.02, fraction=0.06)
+        bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")
     return figure
 
 
