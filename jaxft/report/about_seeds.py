@@ -8,7 +8,7 @@ import pandas as pd
 
 from jaxft.report import figures
 from jaxft.report.part import Part
-from jaxft.report.words import TIMES, between, count, factor, listed, number, p_value, percent
+from jaxft.report.words import GLUE, TIMES, between, count, factor, listed, number, p_value, percent
 from jaxft.stats import maximum, seeds, variance
 from jaxft.stats.scores import Scores
 
@@ -131,10 +131,7 @@ def sources(scores: Scores, at: str) -> Part:
     anova = part.attempt("ANOVA", variance.anova, scores)
     if anova is not None:
         tested = anova[anova["p"].notna()]
-        said = [
-            f"{factor(r.factor)} F = {number(r.F if hasattr(r, 'F') else r.f, 3)}, {p_value(r.p)}"
-            for r in tested.itertuples()
-        ]
+        said = [f"{factor(r.factor)} F{GLUE}={GLUE}{number(r.f, 3)}, {p_value(r.p)}" for r in tested.itertuples()]
         part.said.append(f"Analysis of variance: {'; '.join(said)}.")
         part.table("anova", anova, "Analysis of variance", open=True)
     permutations = _each(part, scores, "Permutation test", variance.permutation)

@@ -26,6 +26,9 @@ def inline(figure: Figure, name: str, description: str) -> str:
     file = io.StringIO()
     with matplotlib.rc_context({**RC, "svg.fonttype": "none", "svg.hashsalt": "jaxft"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has the font, or not
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")  # else savefig draws everything once more, to lay it out
         figure.savefig(file, format="svg", metadata=_METADATA, dpi=_DPI)
     text = file.getvalue()
     text = text[text.index("<svg") :]

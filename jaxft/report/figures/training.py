@@ -38,14 +38,16 @@ def curves(scores: Scores, outcomes: pd.Series) -> Figure:
     """
     figure, axes = panel()
     by_trial = dict(zip(scores.trials["trial"], outcomes, strict=True))
-    kinds = scores.evals["trial"].map(by_trial)
+    kinds = scores.evals["trial"].map(by_trial).to_numpy()
+    points = scores.evals[["step", "score"]].to_numpy(float)
+    rows = scores.evals.groupby("trial", sort=False).indices
     count = outcomes.value_counts()
     alpha = float(np.clip(12 / max(1, len(outcomes)), 0.12, 0.8))
     handles = []
     for kind in [*OUTCOMES, *sorted({*outcomes} - {*OUTCOMES})]:
         if kind not in count:
             continue
-        lines = [rows[["step", "score"]].to_numpy(float) for _, rows in scores.evals[kinds == kind].groupby("trial")]
+        lines = [points[at] for at in rows.values() if kinds[at[0]] == kind]
         colour = OUTCOMES.get(kind, GREY)
         style = "--" if kind in ("stopped", "diverged") else "-"
         drawn = LineCollection(lines, colors=colour, alpha=alpha, linewidths=1.0, linestyles=style)
@@ -117,7 +119,7 @@ def correlation(table: pd.DataFrame) -> Figure:
     for column, colour, line in (("spearman", BLUE, "-"), ("pearson", ORANGE, "--")):
         if column in table:
             axes.plot(table["fraction"], table[column], color=colour, ls=line, label=column.capitalize())
-    axes.set_ylim(min(0.0, float(table[["spearman", "pearson"]].min().min()) - 0.05), 1.03)
+    axes.set_ylim(min(0.0, float(np.nanmin([*table["spearman"], *table["pearson"], 0])) - 0.05), 1.03)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("share of training done")
     axes.set_ylabel("correlation with the end")
