@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from jaxft import metrics
 from jaxft.errors import BadInput
@@ -38,6 +39,13 @@ class MultiBootstrap(NamedTuple):
     """The same where only trials are drawn anew..."""
     error_of_examples: float
     """...and where only examples are: what a larger study, or a larger test set, would help."""
+    corrected_error: float
+    """The standard error without what the bootstrap counts too often or too little, see `multibootstrap`..."""
+    corrected_low: float
+    corrected_high: float
+    """...with its t interval..."""
+    corrected_p: float
+    """...and its p. NaN where seeds are drawn by their levels."""
     draws: int
     trials: int
     """Of `a`, or pairs."""
@@ -66,7 +74,10 @@ def multibootstrap(
 
     What to know of it: variance between seeds is underestimated by the factor 1 - 1/S with S trials, so that
     intervals from under ten are too narrow; what is particular to one trial on one example counts threefold, which
-    makes them wide where that is most of the variance (Owen 2007). On "dev" at "best", the examples also chose the
+    makes them wide where that is most of the variance (Owen 2007), as it often is where studies are paired and close to
+    each other: then p < .05 is rare where nothing differs (1 % in our tests). The corrected numbers mend both: with A
+    the variance over new trials, B over new examples and C over both, 2 (A + B) - C counts all parts once; it is at
+    least A and B, as is the truth. Degrees of freedom by Satterthwaite from A and B. On "dev" at "best", the examples also chose the
     evaluation, which no bootstrap undoes: prefer a test split, or "final", where the level of a score is what matters.
 
     Args:
@@ -129,6 +140,10 @@ def multibootstrap(
     beyond = min(np.sum(values <= 0), np.sum(values >= 0))
     p = min(1.0, 2 * (1 + beyond) / (draws + 1)) if b else np.nan
     errors = [float(np.std(each, ddof=1)) for each in (values, of_seeds, of_examples)]
+    corrected = [np.nan] * 4
+    if resample == "trials":
+        parts = [whole[0] - whole[1]] if paired else whole
+        corrected = _corrected(float(estimate), parts, errors, len(truth), confidence, b is not None)
     return MultiBootstrap(
         statistic=name,
         estimate=float(estimate),
@@ -138,11 +153,34 @@ def multibootstrap(
         error=errors[0],
         error_of_seeds=errors[1],
         error_of_examples=errors[2],
+        corrected_error=corrected[0],
+        corrected_low=corrected[1],
+        corrected_high=corrected[2],
+        corrected_p=corrected[3],
         draws=draws,
         trials=len(read[0].trials),
         examples=len(truth),
         paired=paired,
     )
+
+
+def _corrected(
+    estimate: float, parts: list[np.ndarray], errors: list[float], examples: int, confidence: float, tested: bool
+) -> list[float]:
+    """Error, interval and p from variances that count once; `parts` are the scores [S] of independent trials."""
+    means = np.array([each.var(ddof=1) / len(each) for each in parts])  # exact: these need no draws
+    # The draws' own variance over both has the seeds' part too small by 1 - 1/S; put that right before the difference.
+    drawn = sum(variance * (1 - 1 / len(each)) for variance, each in zip(means, parts, strict=True))
+    of_seeds, of_examples, of_both = means.sum(), errors[2] ** 2, errors[0] ** 2 + means.sum() - drawn
+    variance = max(2 * (of_seeds + of_examples) - of_both, of_seeds, of_examples)
+    if variance == 0:
+        return [0.0, estimate, estimate, 1.0 if estimate == 0 and tested else np.nan]
+    squares = sum(mean**2 / (len(each) - 1) for mean, each in zip(means, parts, strict=True))
+    df = variance**2 / (squares + of_examples**2 / (examples - 1 or 1))
+    error = float(np.sqrt(variance))
+    reach = error * float(stats.t.isf((1 - confidence) / 2, df))
+    p = 2 * float(stats.t.sf(abs(estimate) / error, df)) if tested else np.nan
+    return [error, estimate - reach, estimate + reach, p]
 
 
 def _check(draws: int | None, confidence: float) -> None:
