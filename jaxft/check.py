@@ -16,7 +16,7 @@ from jaxft.errors import BadInput
 from jaxft.spec import nearest
 from jaxft.study import KEYS, SECTIONS, SeedGrid, Study, flat
 
-FREE = ("name", "out", "seeds.", "sweep", "pool.")
+FREE = ("name", "out", "seeds.", "sweep", "pool.", "policy")
 """How the keys begin that a study may change and still be the same one."""
 
 _NOUNS = {int: "an integer", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
@@ -33,6 +33,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "name": _SOME,
     "model": _SOME,
     "out": _SOME,
+    "policy": _SOME,
     "task.max_length": _COUNT,
     "task.n_train": _COUNT,
     "task.split_dev": _NOT_NEGATIVE,

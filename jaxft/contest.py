@@ -63,7 +63,11 @@ class Contest:
         return bool(not self._over[i] and self._come[i] and self._rungs[i, self._passed[i]] == self._come[i])
 
     def verdicts(self) -> dict[str, bool]:
-        """Of the trials that were waiting, those judged now: whether they go on. Those that do not are over."""
+        """Of the trials that were waiting, those judged now: whether they go on. Those that do not are over.
+
+        Raises:
+            RuntimeError: the policy lets trials wait though nobody is coming.
+        """
         waiting = (
             ~self._over & (self._come > 0) & (self._rungs[np.arange(len(self._names)), self._passed] == self._come)
         )
@@ -73,7 +77,10 @@ class Contest:
             at = self._passed[here]
             # From the first rung on: who is stopped there no longer comes to the next.
             for rung in np.unique(at):
-                said = self._policy.judge(int(rung), self._standing(cohort, rung))
+                standing = self._standing(cohort, rung)
+                said = self._policy.judge(int(rung), standing)
+                if not standing.coming.any() and (said[here[at == rung] - cohort.start] == WAIT).any():
+                    raise RuntimeError("the policy lets trials wait though nobody is coming")
                 for i in here[at == rung]:
                     verdict = said[i - cohort.start]
                     if verdict != WAIT:

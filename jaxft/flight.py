@@ -64,19 +64,23 @@ class Flight:
         pool.put({slot: parked.replica if parked else None for slot, parked in fine.items()})
         return fine
 
-    def set_down(self, pool: Pool, slots: Iterable[int], records: Mapping[int, Record], decided: Mapping) -> None:
+    def set_down(
+        self, pool: Pool, slots: Iterable[int], records: Mapping[int, Record],
+        outside: Iterable[tuple[Record, Replica]], decided: Mapping,
+    ) -> None:  # fmt: skip
         """Writes a checkpoint.
 
         Args:
             pool: to take trials from.
             slots: in which trials are, of all processes.
             records: of those of this process.
+            outside: this process's trials that are in no slot.
             decided: what is part of the numerics.
         """
         if self._checkpoints:
             self._checkpoints.wait()  # before more is taken into host memory
             where = {"decided": dict(decided), **_here(pool)}
-            taken = ((records[slot], replica) for slot, replica in pool.taken(slots))
+            taken = [*((records[slot], replica) for slot, replica in pool.taken(slots)), *outside]
             self._checkpoints.save({one.trial.id: _parked(replica, one, where) for one, replica in taken}, self.waiting)
             self._last = time.monotonic()
 

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxft import ceilings, cost, replica, scale, train
+from jaxft import ceilings, cost, policies, replica, scale, train
 from jaxft.cost import Bound, Chip
 from jaxft.groups import Group, entry, pooled, prepare
 from jaxft.memory import Memory, held, size
 from jaxft.pool import Pool
 from jaxft.progress import duration
 from jaxft.scale import COUNTS, SLICES, Deal, Prediction, deal, predict
+from jaxft.stats.replay import replay
 from jaxft.store import Store
 from jaxft.study import Study
 from jaxft.trials import expand
@@ -60,6 +61,8 @@ class GroupPlan(NamedTuple):
     """The hours of all trials on whole slices, by the same formula."""
     records: dict[str, float]
     """Trials per hour that a benchmark has measured on one of these chips."""
+    policy: str = ""
+    """What the study's policy leaves of the work, in words."""
 
 
 def plan(study: Study) -> list[GroupPlan]:
@@ -88,9 +91,10 @@ def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Ch
     pool = pooled(group, train.slots(study, group, before), train.devices(study))
     totals = [length.total for length in group.lengths.values()]
     missing = [length.total for trial, length in group.lengths.items() if trial not in done]
+    share = judged(group, study.policy, pool.slots)
     step, evaluation = _timed(pool)
     # Slots are busy until the queue is empty, and the longest trial has to be waited for.
-    blocks = max(sum(missing) / pool.slots, *missing, 0) / group.recipe.every
+    blocks = max(share * sum(missing) / pool.slots, *missing, 0) / group.recipe.every
     needed = work(group)
     load = {"trials": len(totals), **needed.load}
     model = group.trials[0].fixed["model"]
@@ -114,6 +118,28 @@ def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Ch
         elsewhere=[predict(chip, group.precision, needed.trial, **load) for chip in cost.CHIPS],
         slices={s.name: deal(s.chip, s.chips, group.precision, needed.trial, **load) for s in SLICES},
         records={name: rate for name, rate in records.items() if rate is not None},
+        policy=_policy(study.policy, share, group, pool) if study.policy else "",
+    )
+
+
+def judged(group: Group, policy: str | None, slots: int) -> float:
+    """The share of all steps that a policy leaves where all scores are equal; 1 for trials of unequal length, for which it
+    is not reckoned.
+    """
+    lengths = {-(-length.total // group.recipe.every) for length in group.lengths.values()}
+    if len(lengths) > 1:
+        return 1.0
+    equal = np.zeros((len(group.lengths), *lengths))
+    return float(replay(policies.load(policy), equal, slots)["cost"].mean())
+
+
+def _policy(text: str, share: float, group: Group, pool: Pool) -> str:
+    """With what waits outside of the slots, at most: a cohort, and what shares the slots with its last trials."""
+    waiting = min(len(group.trials), (policies.load(text).cohort or len(group.trials)) + pool.slots)
+    each = held(pool.one)
+    return (
+        f"{text}: {share:.0%} of all steps if scores were equal; trials that wait for a verdict lie in host memory, "
+        f"{size(each)} each, {waiting} at most"
     )
 
 
@@ -183,6 +209,7 @@ def describe(study: Study, plans: list[GroupPlan]) -> str:
             f"  slots     {p.slots} per device x {p.devices} device(s) = {p.slots * p.devices}",
             f"  memory    {size(p.memory.per_replica)} a replica, {size(p.memory.total)} per device "
             f"of {size(p.memory.limit)} free (from the compiled program)",
+            *([f"  policy    {p.policy}"] if p.policy else []),
             f"  saved     {size(p.checkpoint)} by a checkpoint: parameters, optimiser and data order of all slots",
             f"  time      {p.compile_seconds:.1f} s to compile, {p.step_seconds:.3g} s a step and "
             f"{p.evaluation_seconds:.3g} s an evaluation of all slots (measured on empty slots)",

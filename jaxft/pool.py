@@ -51,7 +51,7 @@ class Pool:
         began = time.monotonic()
         self.recipe, self.devices, self.slots_per_device = recipe, list(devices), slots
         self.slots = slots * len(self.devices)
-        self.own = [slot for slot in range(self.slots) if self._device(slot).process_index == processes.index()]
+        self.own = [slot for slot in range(self.slots) if self.process(slot) == processes.index()]
         mesh = Mesh(np.array(self.devices), ("slots",))
         self._spread, self._everywhere = NamedSharding(mesh, P("slots")), NamedSharding(mesh, P())
 
@@ -144,6 +144,10 @@ class Pool:
         """The device of a slot, and of how many: one device and several may differ in the last bits."""
         device = self._device(slot)
         return f"{device.device_kind}:{device.id} of {len(self.devices)}"
+
+    def process(self, slot: int) -> int:
+        """The process that a slot belongs to."""
+        return self._device(slot).process_index
 
     def _device(self, slot: int) -> Any:
         return self.devices[slot // self.slots_per_device]

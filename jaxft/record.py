@@ -61,9 +61,9 @@ class Record:
         """
         # Copies: a view would keep the arrays of all slots in memory.
         self.losses.append(losses[max(0, -self.step) : max(0, step - self.step + tried)].copy())
-        self.step = step
-        if step <= 0:
-            return  # nothing was trained that could be evaluated
+        before, self.step = self.step, step
+        if step <= max(0, before):
+            return  # nothing was trained that could be evaluated, or not already is
         for split, values in logits.items():
             labels = self.labels[split]
             loss, scores = math.nan, dict.fromkeys(self.metrics, math.nan)
@@ -78,6 +78,16 @@ class Record:
         if math.isnan(self.best_score) or self.final_score > self.best_score:
             self.best_score, self.best_step, self.test_at_best = self.final_score, step, self.test_at_final
             self.logits |= {(split, "best"): self.logits[split, "final"] for split in logits}
+
+    @property
+    def curve(self) -> list[float]:
+        """Its scores so far, one for each evaluation on dev."""
+        return [each.metrics[self.metric] for each in self.evaluations if each.split == "dev"]
+
+    def went_on(self, slot: int, waited: float) -> None:
+        """It has a slot again, after so many seconds outside of one."""
+        self.slot = slot
+        self.began += waited
 
     def saved(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What it has seen so far, for `resumed`: what JSON can say, and arrays by name."""
@@ -113,12 +123,15 @@ class Record:
         logits = {(split, at): arrays[name] for name, (split, at) in pairs.items()}
         return [Evaluation(**row) for row in told["evaluations"]], logits
 
-    def ended(self, status: str, reason: str, *, slots_per_device: int, device: str, precision: str) -> Ended:
+    def ended(
+        self, status: str, reason: str, *, policy: str, slots_per_device: int, device: str, precision: str
+    ) -> Ended:
         """All that the rows of this trial need."""
         return Ended(
             trial=self.trial,
             status=status,
             reason=reason,
+            policy=policy,
             steps=max(0, self.step),
             n_train=self.length.n_train,
             metric=self.metric,

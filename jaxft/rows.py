@@ -24,6 +24,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "n_train": COUNT,  # the hp.* columns stand before it
         "status": TEXT,
         "reason": TEXT,
+        "policy": TEXT,
         "steps": COUNT,
         "metric": TEXT,
         "best_score": NUMBER,
@@ -53,7 +54,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
 }
 """Those that every file of a data set has."""
 
-LATER = {"earlier": ""}
+LATER = {"earlier": "", "policy": ""}
 """Columns of trials that files of older versions lack, with what they then say."""
 
 _OWN = {"model", "task.name", "method", "task.n_train"}  # settings that have a column without being swept
@@ -100,6 +101,8 @@ class Ended(NamedTuple):
     device: str
     precision: str
     seconds: float
+    policy: str = ""
+    """The study's, when it ended; empty where there was none."""
     earlier: str = ""
     """Where it began, if that was at another width: "4 slots on each of 8 devices to step 120"."""
 

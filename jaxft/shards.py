@@ -80,6 +80,23 @@ def frame(folder: Folder, kind: str, whole: Flushes) -> pd.DataFrame:
     return pa.concat_tables(found or [empty], promote_options="default").to_pandas()
 
 
+def curves(folder: Folder) -> dict[str, tuple[list[float], str, str]]:
+    """Of each finished trial: its score at every evaluation on dev, in order, its status and the reason.
+
+    Raises:
+        BadInput: a file cannot be read.
+    """
+    whole = flushes(folder)
+    evals = frame(folder, "evals", whole).query("split == 'dev'").sort_values("step")
+    evals = evals.drop_duplicates(["trial", "step"])  # of trials that were dropped older versions have the last twice
+    dev = {str(name): rows for name, rows in evals.groupby("trial")}
+    trials = frame(folder, "trials", whole)[["trial", "metric", "status", "reason"]]
+    return {
+        name: (dev[name][metric].tolist() if name in dev else [], status, reason)
+        for name, metric, status, reason in trials.itertuples(index=False)
+    }
+
+
 def read(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
     """All of a parquet file.
 

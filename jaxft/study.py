@@ -193,6 +193,8 @@ class Study:
         eval: when trials are evaluated.
         stop: when they are dropped.
         pool: how many are trained at once.
+        policy: who goes on, by the scores of all trials so far: `start_many(start=12, fraction=0.3, keep=3)`,
+            `successive_halving`, `median`; all do when not given. Trials that share one program are ranked together.
         out: the run folder, a path or a URL such as gs://bucket/runs/mrpc; runs/NAME when not given.
     """
 
@@ -206,6 +208,7 @@ class Study:
     eval: EvalConfig = field(default_factory=EvalConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
+    policy: str | None = None
     out: str | None = None
 
 

@@ -1,23 +1,19 @@
 """The loop: fill the slots, run a block on the devices, look at the scores, settle, write rows, refill."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 from warnings import warn
 
 import jax
-import numpy as np
 
-from jaxft import processes
+from jaxft import policies, processes, shards
+from jaxft.contest import Contest
 from jaxft.errors import BadInput, Note
-from jaxft.flight import Flight, departing, resumed
-from jaxft.groups import Group, entry, pooled, prepare
+from jaxft.flight import Flight, departing
+from jaxft.groups import Group, pooled, prepare
 from jaxft.pool import Pool
 from jaxft.progress import End, News, Progress
-from jaxft.record import Record
-from jaxft.replica import Report
-from jaxft.scheduler import Scheduler
-from jaxft.stop import Status
+from jaxft.slots import Slots
 from jaxft.store import Ended, Part, Store
 from jaxft.study import Study
 from jaxft.trials import Trial, expand, share
@@ -39,6 +35,8 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
         Stopped: it was asked to; the same call goes on.
         Lost: another process is gone.
     """
+    if shard and study.policy:
+        raise BadInput(f"policy: {study.policy} ranks all trials, and a shard has only its own; run without --shard")
     progress = progress or Progress.choose(quiet=processes.index() > 0)
     trials = expand(study)
     wanted = share(trials, shard) if shard else trials
@@ -67,7 +65,7 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
             if here:
                 if any(processes.told(flight.halt.asked)):  # in the last block of the group before
                     flight.stop()
-                _run_group(group, here, pooled(group, width, there), store, flight, progress)
+                _run_group(group, here, pooled(group, width, there), store, flight, study.policy, progress)
         flight.over()
     except Exception:
         flight.rest()  # while the folder is still this process's
@@ -79,7 +77,7 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
 
 
 def _run_group(
-    group: Group, trials: Sequence[Trial], pool: Pool, store: Store, flight: Flight, progress: Progress
+    group: Group, trials: Sequence[Trial], pool: Pool, store: Store, flight: Flight, policy: str | None, progress
 ) -> None:
     """Of a pool that is gone, with its memory, when the next group's is made."""
     kept = store.resolved.get(group.name, {}).get("slots", {})
@@ -87,101 +85,62 @@ def _run_group(
         store.resolve(group.name, {"slots": {group.recipe.every: pool.slots_per_device}})
     store.examples(group.task)
     progress.compiled(pool.compile_seconds)
+    contest = _contest(group, policy, store)
     with flight.halt:
-        for news in work(group, trials, pool, flight):
+        for news in work(Slots(group, trials, pool, flight, contest, policy or ""), pool, flight):
             store.append(list(news.rows))
             progress.block(news)
 
 
-def work(group: Group, trials: Sequence[Trial], pool: Pool, flight: Flight | None = None) -> Iterator[News]:
-    """Trains these trials in the pool's slots and tells after each block what came of it.
+def _contest(group: Group, policy: str | None, store: Store) -> Contest:
+    """Of all trials of a group, with what is known of those that are finished."""
+    every = group.recipe.every
+    contest = Contest(policies.load(policy), {t.id: -(-group.lengths[t.id].total // every) for t in group.trials})
+    if policy:
+        own = policy.partition("(")[0].strip()
+        past = processes.told(shards.curves(store.folder))[0]
+        for trial in (trial.id for trial in group.trials if trial.id in past):
+            curve, status, reason = past[trial]
+            for score in curve:
+                contest.observe(trial, score)
+            contest.over(trial, dropped=status != "completed" and reason != own)
+    return contest
+
+
+def work(slots: Slots, pool: Pool, flight: Flight) -> Iterator[News]:
+    """Trains the trials in the pool's slots and tells after each block what came of it.
 
     Raises:
         Stopped: the flight was asked to stop; what is in flight is set down.
     """
-    flight = flight or Flight()
-    scheduler = Scheduler(trials, pool.slots)
-    every, totals = group.recipe.every, {name: length.total for name, length in group.lengths.items()}
-    records: dict[int, Record] = {}  # of the slots of this process
-    at: dict[int, int] = {}  # the next step, of all slots
     last = time.monotonic()
-    while scheduler.busy:
-        new = scheduler.fill()
-        _enter(new, pool, group, flight, records, at)
+    while slots.busy:
+        slots.fill()
         # The last block of a queue is as long as its longest trial needs.
-        steps = min(every, max(totals[trial.id] - at[slot] for slot, trial in scheduler.running.items()))
+        steps = min(pool.recipe.every, slots.left)
+        queued = slots.queued
         began = time.monotonic()
         report = pool.run(steps)
         devices = time.monotonic() - began
-        seen, stop, due = _agreed(pool, report, flight)
-        status = {slot: Status(seen.status[slot]) for slot in scheduler.running}
-        for slot, record in records.items():
-            record.observe(
-                int(seen.step[slot]),
-                report.losses[slot, :steps],
-                {name: x[slot] for name, x in report.logits.items()},
-                tried=status[slot].in_step,
-            )
-        at = {slot: int(seen.step[slot]) for slot in scheduler.running}
-        running, waiting = len(at), bool(scheduler.queue)
-        examples, taken = (sum(int(count[slot]) for slot in at) for count in (seen.examples, seen.taken))
-        rows, by_id = [], {trial.id: trial for trial in scheduler.running.values()}
-        for slot in scheduler.settle([slot for slot in at if status[slot].over]):
-            del at[slot]
-            if slot in records:
-                where = {"slots_per_device": pool.slots_per_device, "device": pool.device(slot)}
-                rows.append(records.pop(slot).ended(*status[slot].row, precision=group.precision, **where))
-        ended = _ends(rows, by_id) if processes.count() > 1 and len(at) < running else rows
+        block = slots.look(report, steps)
+        over = slots.ended()
+        ended = _ends(over.rows, over.trials) if processes.count() > 1 and over.trials else over.rows
         before, last = last, time.monotonic()
-        idle = pool.slots * steps - taken
-        yield News(running, ended, examples, last - before, devices, taken, idle, waiting, rows)
-        stop |= processes.count() == 1 and flight.halt.asked  # while rows were written; several have agreed already
-        if due or (stop and scheduler.busy):
-            flight.set_down(pool, at, records, group.decided)
-        if stop and scheduler.busy:
+        idle = pool.slots * steps - block.taken
+        yield News(block.running, ended, block.examples, last - before, devices, block.taken, idle, queued, over.rows)
+        # Also one asked for while rows were written; several processes have agreed already.
+        stop = block.stop | (processes.count() == 1 and flight.halt.asked)
+        if block.due or (stop and slots.busy):
+            slots.set_down()
+        if stop and slots.busy:
             flight.stop()
 
 
-def _enter(
-    new: dict[int, Trial], pool: Pool, group: Group, flight: Flight, records: dict[int, Record], at: dict[int, int]
-) -> None:
-    """Starts trials in slots, or lets them go on."""
-    going = flight.take_up(pool, {slot: trial.id for slot, trial in new.items()}, group.decided)
-    pool.fill({slot: entry(trial, group) for slot, trial in new.items() if slot not in going})
-    for slot, trial in new.items():
-        at[slot] = group.lengths[trial.id].begin(group.recipe.every)
-        if slot in pool.own:
-            records[slot] = _record(trial, slot, group)
-            if parked := going.get(slot):
-                resumed(records[slot], parked, pool)
-                at[slot] = records[slot].step
-    if going:
-        for there in processes.told({slot: at[slot] for slot in going if slot in pool.own}):
-            at.update({int(slot): step for slot, step in there.items()})
-
-
-def _ends(rows: Sequence[Ended], trials: Mapping[str, Trial]) -> list[End]:
+def _ends(rows: Sequence[Ended], trials: Sequence[Trial]) -> list[End]:
     """What ended in all processes, of these trials, from the rows of each."""
+    by_id = {trial.id: trial for trial in trials}
     mine = [[row.trial.id, *(getattr(row, name) for name in End._fields[1:])] for row in rows]
-    return [End(trials[name], *rest) for ends in processes.told(mine) for name, *rest in ends]
-
-
-class _Seen(NamedTuple):
-    """Of all slots, those of other processes too."""
-
-    step: np.ndarray
-    status: np.ndarray
-    taken: np.ndarray
-    examples: np.ndarray
-
-
-def _agreed(pool: Pool, report: Report, flight: Flight) -> tuple[_Seen, bool, bool]:
-    """What all processes know after a block: where the slots are, whether to stop, and whether to set trials down."""
-    known = np.stack([report.step, report.status, report.taken, report.examples], axis=1)
-    wishes = np.array([*flight.wishes, 0, 0], np.int32)
-    whole = processes.everyone(np.concatenate([known, wishes[None]]).astype(np.int32)).sum(axis=0)
-    stop, due = (bool(x) for x in whole[-1, :2])
-    return _Seen(*whole[:-1].T), stop, due
+    return [End(by_id[name], *rest) for ends in processes.told(mine) for name, *rest in ends]
 
 
 def folder(study: Study) -> str:
@@ -223,9 +182,3 @@ def devices(study: Study) -> list:
     if wanted > len(there):
         raise BadInput(f"pool.devices: {wanted}, but this machine has {len(there)}")
     return there[:wanted]
-
-
-def _record(trial: Trial, slot: int, group: Group) -> Record:
-    task, long = group.task, group.lengths[trial.id]
-    labels = {name: np.asarray(split.labels) for name, split in task.evals.items()}
-    return Record(trial, slot, long, task.metric, task.metrics, labels, step=long.begin(group.recipe.every))

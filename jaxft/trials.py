@@ -8,7 +8,7 @@ from hashlib import sha256
 from itertools import pairwise, product
 from typing import Any, NamedTuple
 
-from jaxft import spec
+from jaxft import policies, spec
 from jaxft.check import FREE, check, swept
 from jaxft.errors import BadInput
 from jaxft.study import KEYS, Numbers, SeedGrid, StopConfig, Study, build, flat
@@ -100,9 +100,10 @@ def expand(study: Study) -> list[Trial]:
     whose init varies slowest.
 
     Raises:
-        BadInput: a value out of range, an unknown sweep key, no seeds, or a trial that is there twice.
+        BadInput: a value out of range, an unknown sweep key or policy, no seeds, or a trial that is there twice.
     """
     check(study)
+    policies.load(study.policy)
     rows = _rows(study.seeds)
     sweep = {key: swept(key, values) for key, values in study.sweep.items()}
     count = len(rows) * math.prod(len(values) for values in sweep.values())

@@ -28,11 +28,11 @@ def whole(study):
     """The study run by one process, from beginning to end, on so many devices, once."""
     done = {}
 
-    def run(devices: int) -> Path:
-        if devices not in done:
-            done[devices] = study.with_name(f"whole{devices}")
-            assert cli.main(["run", str(study), "--out", str(done[devices]), *on(devices)]) == cli.DONE
-        return done[devices]
+    def run(devices: int, *words: str) -> Path:
+        if (devices, words) not in done:
+            done[devices, words] = out = study.with_name(f"whole{len(done)}")
+            assert cli.main(["run", str(study), "--out", str(out), *on(devices), *words]) == cli.DONE
+        return done[devices, words]
 
     return run
 
@@ -41,14 +41,17 @@ def on(devices: int) -> list[str]:
     return ["--pool.devices", str(devices), "--pool.checkpoint_minutes", "0"]
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_give_the_rows_of_one_with_as_many_devices(study, whole, tmp_path, processes):
-    job = runs.start(study, tmp_path / "run", processes=processes, devices=2)
+@pytest.mark.parametrize(("processes", "words"), [(2, ()), (4, ("--policy", "successive_halving(first=0.2)"))])
+def test_processes_give_the_rows_of_one_with_as_many_devices(study, whole, tmp_path, processes, words):
+    """With a policy they rank alike, and a trial that waits goes on in a slot of the process that keeps it."""
+    job = runs.start(study, tmp_path / "run", *words, processes=processes, devices=2)
     try:
         assert job.wait(400) == [cli.DONE] * processes, job.said()
     finally:
         job.kill()
-    assert runs.same(whole(2 * processes), tmp_path / "run", but=["versions"]) > 12
+    assert runs.same(whole(2 * processes, *words), tmp_path / "run", but=["versions"]) > 12
+    stopped = store.load(tmp_path / "run").trials["reason"] == "successive_halving"
+    assert stopped.any() == bool(words)
     writers = {re.sub(r"^\d+|\.parquet$", "", path.name) for path in (tmp_path / "run" / "trials").iterdir()}
     assert len(writers) > 1, "one process wrote all"
     said = [[line for line in job.said(i).splitlines() if not GREETING.match(line)] for i in range(processes)]

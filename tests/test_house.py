@@ -24,7 +24,7 @@ FLOORS = [
     {"store"},
     {"grid", "record"},
     {"release", "flight"},
-    {"stats"},
+    {"stats", "slots"},
     {"report"},
     {"progress"},
     {"train"},

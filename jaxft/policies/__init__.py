@@ -56,16 +56,18 @@ class Policy(NamedTuple):
     """Trials that are ranked together, as they follow each other in the study; 0 for all of them."""
 
 
-def load(text: str) -> Policy:
-    """The policy that a spec such as "start_many(start=12, keep=3)" describes.
+def load(text: str | None) -> Policy:
+    """The policy that a spec such as "start_many(start=12, keep=3)" describes; without one, all go on unasked.
 
     Raises:
         BadInput: an unknown policy or argument, a value of the wrong type or out of its range, or more than one.
     """
+    if text is None:
+        return Policy(lambda evaluations: (), lambda rung, standing: np.zeros(0))
     calls = spec.bind(spec.parse(text, "policy"), "policy")
     if len(calls) != 1:
         raise BadInput(f"policy: expected one, found {text!r}")
-    ((name, args),) = calls
+    name, args = calls[0]
     return getattr(import_module(f"{__name__}.{name}"), name)(**args)
 
 
