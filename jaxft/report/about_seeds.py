@@ -27,6 +27,9 @@ def grid(scores: Scores, at: str) -> Part:
     """Every score, by its seeds and as a histogram."""
     part = Part(f"{at}-scores", "What did each trial score?", scores.name)
     trials = scores.trials
+    if scores.places:
+        said = listed([f"{factor(name)}s" for name in scores.places])
+        part.said.append(f"The source does not name its seeds: {said} are numbered by their place in the matrix.")
     table = part.attempt("Heat map", figures.grid, scores)
     if table is not None:
         by_row, by_column = table.mean(axis=1), table.mean(axis=0)
@@ -118,7 +121,7 @@ def sources(scores: Scores, at: str) -> Part:
         rows = components[components["factor"].str.lower() != "residual"]
         part.facts["shares"] = dict(zip(rows["factor"], rows["share"], strict=True))
         said = [
-            f"{factor(row.factor)} {percent(row.share)} (95 % interval {percent(row.low)} to {percent(row.high)})"
+            f"{factor(row.factor)} {percent(row.share)} (95 % interval {percent(row.share_low)} to {percent(row.share_high)})"
             for row in rows.itertuples()
         ]
         rest = components.loc[components["factor"].str.lower() == "residual", "share"]

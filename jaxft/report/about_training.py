@@ -67,7 +67,7 @@ def early_stopping(scores: Scores, at: str) -> Part:
     best = None if table is None else part.attempt("Best setting by budget", stopping.optimum, table)
     if table is None or best is None:
         return part
-    halving = part.attempt("Successive halving", stopping.halving, known, budgets)
+    halving = part.attempt("Successive halving", stopping.halving, known, budgets, draws=DRAWS // 4)
     top = None if halving is None else part.attempt("Best successive halving by budget", stopping.optimum, halving)
     part.draw(figures.early_stopping(best, top, scores.metric), _gained(best, top))
     part.table(

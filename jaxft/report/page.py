@@ -123,7 +123,12 @@ def _part(part: Part) -> str:
     )
     drawn = f'<div class="figures">{drawn}</div>' if drawn else ""
     said = "".join(f"<p>{text(sentence)}</p>" for sentence in part.said)
-    refused = "".join(f'<p class="refused"><b>{text(what)}:</b> {text(why)}</p>' for what, why in part.refused)
+    reasons: dict[str, list[str]] = {}
+    for what, why in part.refused:
+        reasons.setdefault(why, []).append(what)
+    refused = "".join(
+        f'<p class="refused"><b>{text("; ".join(what))}:</b> {text(why)}</p>' for why, what in reasons.items()
+    )
     listed = "".join(map(_listing, part.listings))
     # One figure alone stands beside the words and tables about it, where there is room.
     shape = "part beside" if len(part.drawings) == 1 else "part"

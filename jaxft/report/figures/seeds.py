@@ -149,7 +149,7 @@ def variance_shares(table: pd.DataFrame) -> Figure:
     residual = table["factor"].str.lower().eq("residual")
     axes.barh(places, table["share"], height=0.6, color=np.where(residual, "#c4c4c4", BLUE))
     share = table["share"].to_numpy()
-    reach = np.stack([share - table["low"].to_numpy(), table["high"].to_numpy() - share])
+    reach = np.stack([share - table["share_low"].to_numpy(), table["share_high"].to_numpy() - share])
     known = ~np.isnan(reach).any(axis=0)
     axes.errorbar(share[known], places[known], xerr=np.maximum(reach[:, known], 0), fmt="none", ecolor=BLACK,
                   elinewidth=1.2, capsize=3)  # fmt: skip
