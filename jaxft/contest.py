@@ -95,4 +95,6 @@ class Contest:
         upto = np.arange(at.max(initial=0)) < at[:, None]
         curves = np.where(upto, self._curves[cohort, : upto.shape[1]], np.nan)
         coming = (at > 0) & ~there & ~self._over[cohort]
-        return Standing(curves, there & ~(self._dropped[cohort] & (come == at)), coming)
+        # One that a rule drops right after it has gone on had arrived all the same.
+        unfit = self._dropped[cohort] & (come == at) & (self._passed[cohort] <= rung)
+        return Standing(curves, there & ~unfit, coming)

@@ -222,6 +222,8 @@ def test_the_median_rule_stops_the_hopeless_and_nobody_waits():
     assert table["evaluations"].tolist() == [4, 4, 4, 4, 2]
     assert table["stopped"].tolist() == [False] * 4 + [True]
     assert table["score"].tolist() == [0.8] * 4 + [0.1]
+    equal = np.full((5, 4), 0.5)
+    assert not replay(policies.load("median(grace=0.5)"), equal)["stopped"].any(), "strictly below"
     assert replay(policies.load("median(grace=0.5)"), scores, 1)["evaluations"].tolist() == [4, 4, 4, 4, 2]
     assert replay(policies.load("median(grace=0.5)"), scores[::-1], 1)["evaluations"].tolist() == [4] * 5, (
         "it came first"
@@ -238,6 +240,21 @@ def test_a_trial_dropped_before_at_and_after_the_rung(length):
     rest = [6, 3] if length < 4 else [3, 3]
     assert table["evaluations"].tolist() == [length, *rest]
     assert table["stopped"].tolist() == [False, *(n == 3 for n in rest)]
+
+
+def test_a_trial_dropped_in_the_first_step_after_the_rung_has_taken_its_place():
+    """It has no evaluation more than one that was dropped at the rung."""
+    contest = Contest(policies.load("successive_halving(first=0.5, asynchronous=True)"), dict.fromkeys("abcd", 4))
+    for name, score in (("a", 0.9), ("b", 0.5)):
+        contest.observe(name, score)
+        contest.observe(name, score)
+    assert contest.verdicts() == {"a": True}
+    contest.over("a", dropped=True)
+    contest.observe("c", 0.7)
+    contest.observe("c", 0.7)
+    assert contest.verdicts() == {}, "one of three, which was a"
+    contest.over("d", dropped=True)  # before the rung
+    assert contest.verdicts() == {"b": False, "c": True}
 
 
 def test_a_contest_that_is_taken_up_again_says_the_same():
@@ -278,7 +295,7 @@ def test_a_contest_of_nobody():
 
 def test_a_policy_that_waits_for_ever_is_found_out():
     policy = Policy(lambda evaluations: [1], lambda rung, standing: np.full(len(standing.arrived), WAIT))
-    with pytest.raises(RuntimeError, match="3 trials wait"):
+    with pytest.raises(RuntimeError, match="trials wait though nobody is coming"):
         replay(policy, distinct(3, 2), 2)
 
 

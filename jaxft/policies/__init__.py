@@ -67,7 +67,7 @@ def load(text: str | None) -> Policy:
     calls = spec.bind(spec.parse(text, "policy"), "policy")
     if len(calls) != 1:
         raise BadInput(f"policy: expected one, found {text!r}")
-    name, args = calls[0]
+    ((name, args),) = calls
     return getattr(import_module(f"{__name__}.{name}"), name)(**args)
 
 

@@ -13,6 +13,8 @@ from jaxft.stats.scores import Scores
 
 OWN_RULES = ("one_class", "majority")
 """Reasons of trials that are `stopped` by a rule about them alone; others were stopped by a policy."""
+IN_STEP = ("non_finite_loss", "non_finite_gradient", "loss_above")
+"""Reasons of trials that were dropped in a step, not at an evaluation."""
 
 
 class Curves(NamedTuple):
@@ -26,7 +28,9 @@ class Curves(NamedTuple):
     lengths: np.ndarray
     """[n] int: the evaluations that a trial has; fewer than K only where it was dropped."""
     dropped: np.ndarray
-    """[n] bool: whether a rule of its own has ended it, at its last evaluation."""
+    """[n] bool: whether a rule of its own has ended it."""
+    late: np.ndarray
+    """[n] bool: whether that was in the first step after its last evaluation, not at it: a policy has judged it there."""
 
     @property
     def best(self) -> np.ndarray:
@@ -61,7 +65,7 @@ def of(source: "Scores | Curves | np.ndarray") -> Curves:
     known = ~np.isnan(scores)
     lengths = np.where(known.any(axis=1), whole - known[:, ::-1].argmax(axis=1), 0)
     names = [str(i) for i in range(count)]
-    return Curves(names, np.arange(1, whole + 1), scores, lengths, lengths < whole)
+    return Curves(names, np.arange(1, whole + 1), scores, lengths, lengths < whole, np.zeros(count, bool))
 
 
 def scored(source: "Scores | Curves | np.ndarray") -> Curves:
@@ -100,15 +104,21 @@ def _of_scores(source: Scores) -> Curves:
             "have gone on is not known; this needs a study that was run without one"
         )
     dropped = (table["status"] != "completed").to_numpy()
-    rows = source.evals.groupby("trial", sort=False).indices
+    # Of trials that were dropped older versions have the last evaluation twice.
+    evals = source.evals.drop_duplicates(["trial", "step"])
+    rows = evals.groupby("trial", sort=False).indices
     at = [rows.get(name, np.zeros(0, int)) for name in names]
     lengths = np.array([len(each) for each in at])
-    every, scored = source.evals["step"].to_numpy(), source.evals["score"].to_numpy(np.float64)
+    every, scored = evals["step"].to_numpy(), evals["score"].to_numpy(np.float64)
     steps = _steps(source.name, names, [every[each] for each in at], dropped)
     scores = np.full((len(names), len(steps)), np.nan)
     for i, each in enumerate(at):
         scores[i, : lengths[i]] = scored[each]
-    return Curves(names, steps, scores, lengths, dropped)
+    # Dropped in a step further on, it is evaluated there too, between the steps of the others.
+    last = np.array([every[each[-1]] if len(each) else -1 for each in at])
+    at_grid = last == steps[np.maximum(lengths - 1, 0)]
+    late = dropped & at_grid & table["reason"].isin(IN_STEP).to_numpy() & (lengths < len(steps))
+    return Curves(names, steps, scores, lengths, dropped, late)
 
 
 def _by_policy(status: str, reason: str) -> bool:

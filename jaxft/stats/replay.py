@@ -45,23 +45,23 @@ def replay(policy: Policy, source: Scores | Curves | np.ndarray, slots: int | No
     whole: int = curves.scores.shape[1]
     index = {name: i for i, name in enumerate(names)}
     contest = Contest(policy, dict.fromkeys(names, whole))
-    done, stopped = np.zeros(len(names), int), np.zeros(len(names), bool)
+    blocks = np.maximum(length + curves.late, 1)  # the intervals between evaluations in which it takes a slot
+    taken, done, stopped = (np.zeros(len(names), kind) for kind in (int, int, bool))
     queue, ready, running, parked = deque(names), deque[str](), list[str](), set[str]()
-    while queue or ready or running or parked:
+    while queue or ready or running:
         while (queue or ready) and len(running) < (slots or len(names)):
             running.append((ready or queue).popleft())
-        if not running:
-            raise RuntimeError(f"the policy lets {len(parked)} trials wait, and nobody is coming")
         here, running = running, []
         for name in here:
             i = index[name]
+            taken[i] += 1
             if done[i] < length[i]:
                 contest.observe(name, curves.scores[i, done[i]])
                 done[i] += 1
-            if done[i] < length[i]:
+            if taken[i] < blocks[i]:
                 running.append(name)
             else:
-                contest.over(name, dropped=bool(length[i] < whole or curves.dropped[i]))
+                contest.over(name, dropped=bool(curves.dropped[i]))
         verdicts = contest.verdicts()
         for name, goes in verdicts.items():
             stopped[index[name]] = not goes
