@@ -91,7 +91,7 @@ def test_the_draws_are_those_of_the_definition():
     assert found.high == pytest.approx(normal.ppf(0.975), abs=0.2 * found.error)
 
 
-@pytest.mark.parametrize("repeats", [250, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("repeats", [150, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("paired", [True, False])
 def test_size_and_coverage(repeats, paired):
     """New seeds and new examples each time, and no difference: how often 95 % intervals hold 0, and p < .05.

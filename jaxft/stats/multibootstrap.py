@@ -73,12 +73,14 @@ def multibootstrap(
     mean of the metric on those examples. Examples are the same ones on both sides, and trials where seeds are paired.
 
     What to know of it: variance between seeds is underestimated by the factor 1 - 1/S with S trials, so that
-    intervals from under ten are too narrow; what is particular to one trial on one example counts threefold, which
+    intervals from a few may be too narrow; what is particular to one trial on one example counts threefold, which
     makes them wide where that is most of the variance (Owen 2007), as it often is where studies are paired and close to
     each other: then p < .05 is rare where nothing differs (1 % in our tests). The corrected numbers mend both: with A
     the variance over new trials, B over new examples and C over both, 2 (A + B) - C counts all parts once; it is at
-    least A and B, as is the truth. Degrees of freedom by Satterthwaite from A and B. On "dev" at "best", the examples also chose the
-    evaluation, which no bootstrap undoes: prefer a test split, or "final", where the level of a score is what matters.
+    least A and B, as is the truth. Degrees of freedom by Satterthwaite from A and B.
+
+    On "dev" at "best", the examples also chose the evaluation, which no bootstrap undoes: prefer a test split, or
+    "final", where the level of a score is what matters.
 
     Args:
         a: trials of a run folder, on one task.
