@@ -121,7 +121,8 @@ def sources(scores: Scores, at: str) -> Part:
         rows = components[components["factor"].str.lower() != "residual"]
         part.facts["shares"] = dict(zip(rows["factor"], rows["share"], strict=True))
         said = [
-            f"{factor(row.factor)} {percent(row.share)} (95 % interval {percent(row.share_low)} to {percent(row.share_high)})"
+            f"{factor(row.factor)} {percent(row.share)} (95 % interval {percent(row.share_low)} to "
+            f"{percent(row.share_high)})"
             for row in rows.itertuples()
         ]
         rest = components.loc[components["factor"].str.lower() == "residual", "share"]

@@ -36,6 +36,18 @@ def outcomes(scores: Scores, at: str) -> Part:
         part.table("failures", rates, "Failures by definition, with Wilson's 95 % interval", open=True)
     modes = part.attempt("Bimodality", failures.bimodality, scores)
     if modes is not None:
+        groups = (
+            f"{modes.below} around {number(modes.low)} and {modes.trials - modes.below} around "
+            f"{number(modes.high)}, split at "
+            f"{number(modes.threshold)} (separation {number(modes.separation, 1)}, coefficient "
+            f"{number(modes.coefficient, 2)})"
+        )
+        verdict = (
+            "The scores fall into two groups"
+            if modes.bimodal
+            else "The scores do not fall into two clear groups; split they are"
+        )
+        part.said.append(f"{verdict}: {groups}.")
         part.table("bimodality", pd.DataFrame([modes._asdict()]), "One group of scores, or two?", open=True)
     return part
 

@@ -7,7 +7,7 @@ from jaxft.report.part import Part
 from jaxft.report.words import GLUE, TIMES, count, factor, listed, number, percent
 from jaxft.stats.scores import Scores
 
-_FAILED = ("failed", "diverged", "stopped")
+_FAILED = ("failed", "diverged")
 
 
 def summary(scores: Scores, at: str, unscored: int, facts: Mapping[str, Any]) -> Part:
@@ -59,8 +59,10 @@ def _failures(part: Part, facts: Mapping[str, Any]) -> None:
     if bad:
         kinds = listed([f"{n} {kind}" for kind, n in bad.items()])
         part.said.append(f"{lost} of {count(total, 'trial')} did not converge ({kinds}).")
-    else:
+    elif outcomes.get("converged") == total:
         part.said.append(f"All {count(total, 'trial')} converged.")
+    if outcomes.get("stopped"):
+        part.said.append(f"A policy stopped {outcomes['stopped']} of {count(total, 'trial')} before their end.")
 
 
 def _shares(part: Part, facts: Mapping[str, Any]) -> None:

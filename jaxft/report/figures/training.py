@@ -30,7 +30,7 @@ _VECTORS = 60
 
 @styled
 def curves(scores: Scores, outcomes: pd.Series) -> Figure:
-    """The score of every trial over training, coloured by what became of it.
+    """The score of every trial over training, coloured by what became of it; a cross is where one was stopped.
 
     Args:
         scores: with evaluations.
@@ -43,19 +43,20 @@ def curves(scores: Scores, outcomes: pd.Series) -> Figure:
     rows = scores.evals.groupby("trial", sort=False).indices
     count = outcomes.value_counts()
     alpha = float(np.clip(12 / max(1, len(outcomes)), 0.12, 0.8))
+    early = set(scores.trials.loc[scores.trials["status"] != "completed", "trial"])
     handles = []
     for kind in [*OUTCOMES, *sorted({*outcomes} - {*OUTCOMES})]:
         if kind not in count:
             continue
-        lines = [points[at] for at in rows.values() if kinds[at[0]] == kind]
+        mine = {trial: points[at] for trial, at in rows.items() if kinds[at[0]] == kind}
         colour = OUTCOMES.get(kind, GREY)
         style = "--" if kind in ("stopped", "diverged") else "-"
-        drawn = LineCollection(lines, colors=colour, alpha=alpha, linewidths=1.0, linestyles=style)
+        drawn = LineCollection(list(mine.values()), colors=colour, alpha=alpha, linewidths=1.0, linestyles=style)
         drawn.set_rasterized(len(outcomes) > _VECTORS)
         axes.add_collection(drawn)
-        ends = np.array([line[-1] for line in lines]) if lines and kind in ("stopped", "diverged") else None
-        if ends is not None:
-            axes.plot(*ends.T, ls="", marker="x", ms=4, color=colour, rasterized=len(outcomes) > _VECTORS)
+        ends = [line[-1] for trial, line in mine.items() if trial in early]
+        if ends:
+            axes.plot(*np.array(ends).T, ls="", marker="x", ms=4, color=colour, rasterized=len(outcomes) > _VECTORS)
         handles.append(Line2D([], [], color=colour, ls=style, label=f"{kind} ({count[kind]})"))
     axes.autoscale_view()
     majority = scores.trials["majority_score"].dropna()
