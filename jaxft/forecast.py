@@ -123,14 +123,15 @@ def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Ch
 
 
 def judged(group: Group, policy: str | None, slots: int) -> float:
-    """The share of all steps that a policy leaves where all scores are equal; 1 for trials of unequal length, for which it
-    is not reckoned.
+    """The share of all steps that a policy leaves where all scores are equal.
+
+    1 for trials of unequal length, for which it is not reckoned.
     """
     lengths = {-(-length.total // group.recipe.every) for length in group.lengths.values()}
     if len(lengths) > 1:
         return 1.0
     equal = np.zeros((len(group.lengths), *lengths))
-    return float(replay(policies.load(policy), equal, slots)["cost"].mean())
+    return float(np.mean(replay(policies.load(policy), equal, slots)["cost"].to_numpy()))
 
 
 def _policy(text: str, share: float, group: Group, pool: Pool) -> str:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxft import trials
 from jaxft.errors import BadInput
 from jaxft.stats.scores import Scores
 
@@ -30,7 +29,7 @@ class Curves(NamedTuple):
     dropped: np.ndarray
     """[n] bool: whether a rule of its own has ended it."""
     late: np.ndarray
-    """[n] bool: whether that was in the first step after its last evaluation, not at it: a policy has judged it there."""
+    """[n] bool: whether in the first step after its last evaluation, not at it: a policy has judged it there."""
 
     @property
     def best(self) -> np.ndarray:
@@ -41,8 +40,7 @@ class Curves(NamedTuple):
 def of(source: "Scores | Curves | np.ndarray") -> Curves:
     """The curves of scores, or of a matrix with a row per trial and a column per evaluation.
 
-    The last scores of a matrix's row may be NaN: then the trial was dropped after those before. Trials with a run
-    folder are put into the order of their study.
+    The last scores of a matrix's row may be NaN: then the trial was dropped after those before.
 
     Raises:
         BadInput: no curves, or trials whose full length is not known: completed ones of unequal length, or ones that
@@ -91,16 +89,13 @@ def scored(source: "Scores | Curves | np.ndarray") -> Curves:
 
 def _of_scores(source: Scores) -> Curves:
     table = source.trials
-    if source.run is not None:
-        place = {trial.id: i for i, trial in enumerate(trials.expand(source.run.study))}
-        table = table.sort_values("trial", key=lambda ids: ids.map(lambda id: place.get(id, len(place))), kind="stable")
     names = [str(name) for name in table["trial"]]
     if source.evals.empty:
         raise BadInput(f"{source.name}: no training curves, which this needs: a score per trial and evaluation")
-    by_policy = np.array([_by_policy(*row) for row in zip(table["status"], table["reason"], strict=True)], bool)
-    if by_policy.any():
+    stopped = np.array([by_policy(*row) for row in zip(table["status"], table["reason"], strict=True)], bool)
+    if stopped.any():
         raise BadInput(
-            f"{source.name}: {by_policy.sum()} of {len(names)} trials were stopped by a policy, so how they would "
+            f"{source.name}: {stopped.sum()} of {len(names)} trials were stopped by a policy, so how they would "
             "have gone on is not known; this needs a study that was run without one"
         )
     dropped = (table["status"] != "completed").to_numpy()
@@ -121,7 +116,8 @@ def _of_scores(source: Scores) -> Curves:
     return Curves(names, steps, scores, lengths, dropped, late)
 
 
-def _by_policy(status: str, reason: str) -> bool:
+def by_policy(status: str, reason: str) -> bool:
+    """Whether a trial was stopped by a policy."""
     return status == "stopped" and reason not in OWN_RULES
 
 
