@@ -13,7 +13,7 @@ from scipy import stats
 
 from jaxft import metrics, store
 from jaxft.errors import BadInput
-from jaxft.stats import predictions
+from jaxft.stats import measures, predictions
 from jaxft.stats.ensembles import ensemble
 from jaxft.stats.multibootstrap import multibootstrap
 from jaxft.stats.scores import Scores
@@ -86,6 +86,10 @@ def test_the_draws_are_those_of_the_definition():
     assert found.error == pytest.approx(math.sqrt(want), rel=1.1 * tolerance)
     assert found.error_of_seeds == pytest.approx(math.sqrt(rows / s), rel=tolerance)
     assert found.error_of_examples == pytest.approx(math.sqrt(columns / n), rel=tolerance)
+    # Counted once, it is what expected mean squares say: 4 % less, here; that N is not N - 1 in it is under 1 %.
+    counted_once = math.sqrt(measures._grid_error(correct)[0])
+    assert found.corrected_error == pytest.approx(counted_once, rel=0.02)
+    assert found.error > 1.03 * counted_once
     normal = stats.norm(found.estimate, found.error)
     assert found.low == pytest.approx(normal.ppf(0.025), abs=0.2 * found.error)
     assert found.high == pytest.approx(normal.ppf(0.975), abs=0.2 * found.error)
