@@ -181,6 +181,8 @@ def densities(scores: Scores, at: str) -> Part:
         if found is not None:
             tables.append(found)
     if tables:
+        low, high = scores.trials["score"].min(), scores.trials["score"].max()
+        beyond = (high - low) / 12
         said = []
         for table in tables:
             name = str(table["factor"].iloc[0])
@@ -188,7 +190,7 @@ def densities(scores: Scores, at: str) -> Part:
             best, worst = (table.loc[table["which"] == which, "seed"].iloc[0] for which in ("best", "worst"))
             said.append(f"{factor(name)} {best} has a mean of {number(means[best])}, {worst} of {number(means[worst])}")
         part.draw(
-            figures.densities(tables, scores.metric),
+            figures.densities(tables, scores.metric, (low - beyond, high + beyond)),
             f"Of the seeds with the best and the worst mean: {'; '.join(said)}.",
         )
         part.warned.append(

@@ -61,7 +61,8 @@ def comparisons(studies: Sequence[Scores]) -> list[Part]:
         _compared(group, f"compare-{number}", len(groups) > 1)
         for number, group in enumerate((g for g in groups.values() if len(g) > 1), 1)
     ]
-    alone = [group[0].name for group in groups.values() if len(group) == 1]
+    texts = dict(zip((study.name for study in studies), names(studies), strict=True))
+    alone = [texts[group[0].name] for group in groups.values() if len(group) == 1]
     if alone:
         part = found[-1] if found else Part("compare", "How do the studies compare?")
         part.refused.append(

@@ -81,6 +81,12 @@ def early_stopping(scores: Scores, at: str) -> Part:
         return part
     halving = part.attempt("Successive halving", stopping.halving, known, budgets, draws=DRAWS // 4)
     top = None if halving is None else part.attempt("Best successive halving by budget", stopping.optimum, halving)
+    part.warned.append(
+        f"Simulated on these {len(known.trials)} curves, drawn with replacement. The best of many settings is "
+        "picked, so its gain is a "
+        f"little too large; a setting that starts more than {len(known.trials)} trials tells of these trials, not "
+        "of new ones."
+    )
     part.draw(figures.early_stopping(best, top, scores.metric), _gained(best, top))
     part.table(
         "early_stopping_optimum",

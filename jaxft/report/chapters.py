@@ -112,7 +112,9 @@ def _of_all(scored: Sequence[Scores], tables: Tables) -> page.Chapter:
     best = frame.loc[frame["mean"].idxmax()] if frame["mean"].notna().any() else None
     if best is not None and frame["metric"].nunique() == 1 and frame["task"].nunique() == 1:
         first.said.append(f"The highest mean has {best['study']}.")
-    first.table("studies", frame, "All studies", open=True)
+    told = ["study", "trials", "mean", "sd", "median", "max", "mean_final", "task", "metric"]
+    shown = frame.assign(study=about_studies.names(scored))[told]
+    first.table("studies", frame, "All studies", shown=shown, open=True)
     parts = [*about_studies.comparisons(found), about_studies.across(found)]
     for part in parts:
         for name, table in part.tables.items():

@@ -35,7 +35,7 @@ section.part { background: var(--card); border: 1px solid var(--line); border-ra
   .beside > .figures { grid-column: 1; grid-row: 2 / 4; display: block; }
 }
 @media (min-width: 1000px) {
-  .part:not(.beside) > .rest { columns: 2; column-gap: 36px; } .rest > * { break-inside: avoid; }
+  .part:not(.beside) > .pairs { columns: 2; column-gap: 36px; } .pairs > * { break-inside: avoid; }
 }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 18px 28px;
   margin: 0 0 10px; }
@@ -66,6 +66,8 @@ footer { padding-top: 16px; padding-bottom: 40px; font-size: .88rem; color: var(
   .tiles { grid-template-columns: 1fr 1fr; }
   .tile { padding: 6px 9px; } .tile b { font-size: 1.1rem; }
   h1 { font-size: 1.4rem; } h2 { font-size: 1.2rem; }
+  table { font-size: .8rem; } th, td { padding: 4px 7px; } th:first-child, td:first-child { padding-left: 0; }
+  td.text { min-width: 5.5em; }
 }
 @media print {
   body { background: #fff; font-size: 10pt; }
@@ -80,7 +82,7 @@ footer { padding-top: 16px; padding-bottom: 40px; font-size: .88rem; color: var(
   .beside > .figures { grid-column: 1; grid-row: 2 / 4; display: block; }
 }
 @media (min-width: 1000px) {
-  .part:not(.beside) > .rest { columns: 2; column-gap: 36px; } .rest > * { break-inside: avoid; }
+  .part:not(.beside) > .pairs { columns: 2; column-gap: 36px; } .pairs > * { break-inside: avoid; }
 }
 .figures { display: block; } figure { width: 48%; display: inline-block; vertical-align: top; margin-right: 1.5%; }
   .wide { overflow: visible; } table { font-size: 7.5pt; } th { position: static; } tr { break-inside: avoid; }

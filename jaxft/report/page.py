@@ -133,7 +133,8 @@ def _part(part: Part) -> str:
     # One figure alone stands beside the words and tables about it, where there is room.
     shape = "part beside" if len(part.drawings) == 1 else "part"
     words = f'<div class="words">{tiles}{said}{warned}</div>' if tiles or said or warned else ""
-    rest = f'<div class="rest">{refused}{listed}</div>' if refused or listed else ""
+    narrow = len(part.listings) > 1 and all(listing.shown.shape[1] < 9 for listing in part.listings)
+    rest = f'<div class="{"rest pairs" if narrow else "rest"}">{refused}{listed}</div>' if refused or listed else ""
     head = f'<section class="{shape}" id="{text(part.name)}"><h3>{text(part.title)}</h3>'
     return f"{head}{words}{drawn}{rest}</section>\n"
 

@@ -21,6 +21,7 @@ def summary(scores: Scores, at: str, unscored: int, facts: Mapping[str, Any]) ->
     """
     part = Part(f"{at}-summary", "In short", scores.name)
     score, metric = scores.trials["score"], scores.metric
+    unit = f" in {metric}" if metric != "score" else ""
     total = len(score) + unscored
     seeds = f" {TIMES} ".join(f"{scores.trials[name].nunique()} {factor(name)}s" for name in scores.factors)
     part.tiles.append((f"trials{f': {seeds}' if seeds else ''}", f"{total:,}"))
@@ -36,7 +37,7 @@ def summary(scores: Scores, at: str, unscored: int, facts: Mapping[str, Any]) ->
     part.tiles.append((f"best {metric} of all", number(score.max())))
     sd = f"{GLUE}±{GLUE}{number(score.std(), 3)}" if len(score) > 1 else ""
     part.tiles.append(("mean ± standard deviation", f"{number(score.mean(), 3)}{sd}"))
-    said = [f"The best of {count(len(score), 'trial')} scores {number(score.max())} in {metric}"]
+    said = [f"The best of {count(len(score), 'trial')} scores {number(score.max())}{unit}"]
     expected = facts.get("expected", {})
     if 5 in expected:
         part.tiles.append(("expected best of 5 trials", number(expected[5])))

@@ -162,8 +162,14 @@ def variance_shares(table: pd.DataFrame) -> Figure:
 
 
 @styled
-def densities(tables: Sequence[pd.DataFrame], metric: str) -> Figure:
-    """Where the scores of the best and of the worst seed lie, a panel per factor: from `stats.seeds.densities`."""
+def densities(tables: Sequence[pd.DataFrame], metric: str, limits: tuple[float, float] | None = None) -> Figure:
+    """Where the scores of the best and of the worst seed lie, a panel per factor.
+
+    Args:
+        tables: from `stats.seeds.densities`.
+        metric: for the axis.
+        limits: of the axis. Kernels go beyond the scores, and even beyond what a score can be.
+    """
     figure, all_axes = panels(len(tables), 0.5 + 1.65 * len(tables), sharex=True)
     for axes, table in zip(all_axes, tables, strict=True):
         for which, colour, line in (("best", BLUE, "-"), ("worst", ORANGE, "--")):
@@ -174,6 +180,8 @@ def densities(tables: Sequence[pd.DataFrame], metric: str) -> Figure:
         axes.set_ylabel("density")
         axes.legend(title=factor(str(table["factor"].iloc[0])), loc="upper left", alignment="left")
     all_axes[-1].set_xlabel(short(metric))
+    if limits is not None:
+        all_axes[-1].set_xlim(*limits)
     return figure
 
 
