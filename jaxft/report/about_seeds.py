@@ -8,7 +8,7 @@ import pandas as pd
 
 from jaxft.report import figures
 from jaxft.report.part import Part
-from jaxft.report.words import GLUE, TIMES, between, count, factor, listed, number, p_value, percent
+from jaxft.report.words import GLUE, TIMES, between, count, factor, listed, number, p_value, percent, rows
 from jaxft.stats import maximum, seeds, variance
 from jaxft.stats.scores import Scores
 
@@ -33,7 +33,7 @@ def grid(scores: Scores, at: str) -> Part:
     table = part.attempt("Heat map", figures.grid, scores)
     if table is not None:
         by_row, by_column = table.mean(axis=1), table.mean(axis=0)
-        rows, columns = (factor(name) for name in scores.factors[:2])
+        down, along = (factor(name) for name in scores.factors[:2])
         empty = int(table.isna().to_numpy().sum())
         best, worst = (trials.loc[getattr(trials["score"], which)()] for which in ("idxmax", "idxmin"))
         more = ", each averaged over " + listed([factor(name) for name in scores.factors[2:]])
@@ -41,9 +41,9 @@ def grid(scores: Scores, at: str) -> Part:
         more += f", {count(empty, 'cell')} without a score ({TIMES})" if empty else ""
         part.draw(
             figures.heat_map(scores),
-            f"{table.shape[0]} {rows}s by {table.shape[1]} {columns}s{more}: the best scores "
+            f"{table.shape[0]} {down}s by {table.shape[1]} {along}s{more}: the best scores "
             f"{number(best['score'])} ({_seeds(best, scores)}), the worst {number(worst['score'])} "
-            f"({_seeds(worst, scores)}); means of {rows}s go from {between(by_row.min(), by_row.max())}, of {columns}s "
+            f"({_seeds(worst, scores)}); means of {down}s go from {between(by_row.min(), by_row.max())}, of {along}s "
             f"from {between(by_column.min(), by_column.max())}.",
         )
     values = trials["score"]
@@ -105,7 +105,7 @@ def best_of(scores: Scores, at: str) -> Part:
     return part
 
 
-def _few(table: pd.DataFrame) -> pd.DataFrame:
+def _few(table: pd.DataFrame) -> Any:
     return table[table["n"].isin(SHOWN) | (table["n"] == table["n"].max())]
 
 
@@ -118,12 +118,12 @@ def sources(scores: Scores, at: str) -> Part:
     part = Part(f"{at}-variance", "Where does the variance come from?", scores.name)
     components = part.attempt("Variance components", variance.components, scores)
     if components is not None:
-        rows = components[components["factor"].str.lower() != "residual"]
-        part.facts["shares"] = dict(zip(rows["factor"], rows["share"], strict=True))
+        known = components[components["factor"].str.lower() != "residual"]
+        part.facts["shares"] = dict(zip(known["factor"], known["share"], strict=True))
         said = [
             f"{factor(row.factor)} {percent(row.share)} (95 % interval {percent(row.share_low)} to "
             f"{percent(row.share_high)})"
-            for row in rows.itertuples()
+            for row in rows(known)
         ]
         rest = components.loc[components["factor"].str.lower() == "residual", "share"]
         what = f"; the rest, {percent(rest.iloc[0])}, is what the seeds do together and chance" if len(rest) else ""
@@ -135,12 +135,12 @@ def sources(scores: Scores, at: str) -> Part:
     anova = part.attempt("ANOVA", variance.anova, scores)
     if anova is not None:
         tested = anova[anova["p"].notna()]
-        said = [f"{factor(r.factor)} F{GLUE}={GLUE}{number(r.f, 3)}, {p_value(r.p)}" for r in tested.itertuples()]
+        said = [f"{factor(r.factor)} F{GLUE}={GLUE}{number(r.f, 3)}, {p_value(r.p)}" for r in rows(tested)]
         part.said.append(f"Analysis of variance: {'; '.join(said)}.")
         part.table("anova", anova, "Analysis of variance", open=True)
     permutations = _each(part, scores, "Permutation test", variance.permutation)
     if permutations is not None:
-        said = [f"{factor(r.factor)} {p_value(r.p)}" for r in permutations.itertuples()]
+        said = [f"{factor(r.factor)} {p_value(r.p)}" for r in rows(permutations)]
         draws = int(permutations["draws"].iloc[0])
         part.said.append(
             f"Is the range of the seeds' means larger than by chance? By {draws:,} permutations: {'; '.join(said)}."
@@ -150,7 +150,7 @@ def sources(scores: Scores, at: str) -> Part:
     if pairs is not None:
         said = [
             f"{factor(r.factor)} {r.best} against {r.worst}: {p_value(r.p)}, corrected {p_value(r.corrected_p)}"
-            for r in pairs.itertuples()
+            for r in rows(pairs)
         ]
         part.said.append(f"The paper's test, as replication: {'; '.join(said)}.")
         part.warned.append(CHOSEN_AFTER)
@@ -162,12 +162,12 @@ def sources(scores: Scores, at: str) -> Part:
 
 def _each(part: Part, scores: Scores, what: str, function: Any) -> pd.DataFrame | None:
     """What a function of one factor finds, a row per factor."""
-    rows = []
+    told = []
     for name in scores.factors:
         found = part.attempt(f"{what}, {factor(name)}", function, scores, name)
         if found is not None:
-            rows.append({"factor": name, **found._asdict()})
-    return pd.DataFrame(rows) if rows else None
+            told.append({"factor": name, **found._asdict()})
+    return pd.DataFrame(told) if told else None
 
 
 def densities(scores: Scores, at: str) -> Part:
@@ -181,13 +181,13 @@ def densities(scores: Scores, at: str) -> Part:
         if found is not None:
             tables.append(found)
     if tables:
-        low, high = scores.trials["score"].min(), scores.trials["score"].max()
+        low, high = float(np.min(scores.trials["score"])), float(np.max(scores.trials["score"]))
         beyond = (high - low) / 12
         said = []
         for table in tables:
             name = str(table["factor"].iloc[0])
-            means = scores.trials.groupby(name)["score"].mean()
-            best, worst = (table.loc[table["which"] == which, "seed"].iloc[0] for which in ("best", "worst"))
+            means: Any = scores.trials.groupby(name)["score"].mean()
+            best, worst = (int(table["seed"].to_numpy()[table["which"] == which][0]) for which in ("best", "worst"))
             said.append(f"{factor(name)} {best} has a mean of {number(means[best])}, {worst} of {number(means[worst])}")
         part.draw(
             figures.densities(tables, scores.metric, (low - beyond, high + beyond)),

@@ -3,11 +3,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from jaxft.report import figures
 from jaxft.report.part import Part
-from jaxft.report.words import count, factor, listed, number, p_value, percent, signed
+from jaxft.report.words import count, factor, listed, number, p_value, percent, rows, signed
 from jaxft.stats import compare, maximum, power, seeds
 from jaxft.stats.scores import Scores
 
@@ -16,17 +17,17 @@ def overview(studies: Sequence[Scores], left_out: Sequence[int]) -> pd.DataFrame
     """A row per study: study, task, metric, trials, unscored, completed, stopped, diverged, mean, sd, min, median, max,
     mean_final, majority_score. `sd` has n - 1 below; numbers are NaN where there are no scores.
     """
-    rows = []
+    told = []
     for study, out in zip(studies, left_out, strict=True):
         score, status = study.trials["score"], study.trials["status"]
-        rows.append(
+        told.append(
             {
                 "study": study.name,
                 "task": study.task,
                 "metric": study.metric,
                 "trials": len(score) + out,
                 "unscored": out,
-                **{name: int((status == name).sum()) for name in ("completed", "stopped", "diverged")},
+                **{name: int(np.sum(status == name)) for name in ("completed", "stopped", "diverged")},
                 "mean": score.mean(),
                 "sd": score.std() if len(score) > 1 else float("nan"),
                 "min": score.min(),
@@ -36,7 +37,7 @@ def overview(studies: Sequence[Scores], left_out: Sequence[int]) -> pd.DataFrame
                 "majority_score": study.trials["majority_score"].mean(),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(told)
 
 
 def names(studies: Sequence[Scores]) -> list[str]:
@@ -88,7 +89,7 @@ def _compared(group: list[Scores], at: str, several: bool) -> Part:
     curves = [part.attempt(f"Expected maximum of {study.name}", maximum.expected_maximum, study) for study in group]
     if all(curve is not None for curve in curves):
         known = [curve for curve in curves if curve is not None]
-        n = min(5, *(int(curve["n"].max()) for curve in known))
+        n = min(5, *(int(np.max(curve["n"])) for curve in known))
         best = [f"{text} {number(c.loc[c['n'] == n, 'mean'].iloc[0])}" for text, c in zip(texts, known, strict=True)]
         part.draw(figures.maxima(known, texts, metric), f"The best of {n} trials is expected to score: {listed(best)}.")
     table = part.attempt("Comparison table", compare.table, group)
@@ -100,7 +101,7 @@ def _compared(group: list[Scores], at: str, several: bool) -> Part:
 
 def _told(part: Part, table: pd.DataFrame, texts: list[str], metric: str) -> None:
     tested = table.iloc[1:].assign(label=texts[1:])
-    for row in tested[tested["note"] != ""].itertuples():
+    for row in rows(tested[tested["note"] != ""]):
         part.refused.append((f"Test of {row.study}", str(row.note)))
     tested = tested[tested["difference"].notna()].rename(columns={"difference": "estimate"})
     if tested.empty:
@@ -109,7 +110,7 @@ def _told(part: Part, table: pd.DataFrame, texts: list[str], metric: str) -> Non
         f"{row.label} {signed(row.estimate)} (95 % interval {signed(row.low)} to {signed(row.high)}; "
         f"{p_value(row.mean_p)}, "
         f"Holm-corrected {p_value(row.mean_p_holm)})"
-        for row in tested.itertuples()
+        for row in rows(tested)
     ]
     part.draw(figures.differences(tested, metric), f"Difference of means from {texts[0]}: {listed(said)}.")
     paired = tested["paired"].fillna(False).astype(bool)
@@ -150,7 +151,7 @@ def across(studies: Sequence[Scores]) -> Part:
                 f"{number(top['rho'], 2)}, between {top['task_a']} and {top['task_b']} "
                 f"({count(int(top['seeds']), 'seed')}; "
                 f"{p_value(top['p'])}, Holm-corrected {p_value(top['corrected_p'])}); "
-                f"{int((table['corrected_p'] < 0.05).sum())} of them hold after the correction.",
+                f"{int(np.sum(table['corrected_p'] < 0.05))} of them hold after the correction.",
             )
     if tables:
         part.table("across_tasks", pd.concat(tables, ignore_index=True), "Rank correlations of seeds' means", open=True)
@@ -162,7 +163,7 @@ def seeds_needed(scores: Scores, at: str) -> Part:
     part = Part(f"{at}-needed", "How many seeds does a comparison need?", scores.name)
     table = part.attempt("Seeds needed", power.needed, scores)
     if table is not None:
-        said = [f"{row.seeds:,} for {row.difference:g}" for row in table.dropna().itertuples()]
+        said = [f"{row.seeds:,} for {row.difference:g}" for row in rows(table.dropna())]
         part.said.append(
             f"With the spread of these trials (standard deviation {number(scores.trials['score'].std())}), each of "
             "two studies needs, to "

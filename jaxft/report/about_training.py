@@ -1,11 +1,13 @@
 """Parts of the report about training: outcomes and failures, early stopping, norms of gradients, ensembles."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from jaxft.report import figures
 from jaxft.report.part import Part
-from jaxft.report.words import count, listed, number, percent, signed
+from jaxft.report.words import count, listed, number, percent, rows, signed
 from jaxft.stats import curves, ensembles, failures, multibootstrap, stopping
 from jaxft.stats.scores import Scores
 
@@ -31,7 +33,7 @@ def outcomes(scores: Scores, at: str) -> Part:
     rates = part.attempt("Failure rates", failures.rates, scores)
     if rates is not None and len(rates):
         part.facts["rates"] = rates.set_index("definition")["rate"].to_dict()
-        said = [f"{r.definition} {r.failed} of {r.trials} ({percent(r.rate)})" for r in rates.itertuples()]
+        said = [f"{r.definition} {r.failed} of {r.trials} ({percent(r.rate)})" for r in rows(rates)]
         part.draw(figures.failures(rates), f"Failed, by definition: {'; '.join(said)}.")
         part.table("failures", rates, "Failures by definition, with Wilson's 95 % interval", open=True)
     modes = part.attempt("Bimodality", failures.bimodality, scores)
@@ -55,7 +57,7 @@ def outcomes(scores: Scores, at: str) -> Part:
 def _lost(scores: Scores) -> str:
     """What the best of training hides."""
     fallen = (scores.trials["score"] - scores.trials["final_score"]).dropna()
-    if not len(fallen) or fallen.max() <= 0:
+    if not len(fallen) or float(np.max(fallen)) <= 0:
         return ""
     return (
         f" From its best to its end a trial lost {number(fallen.mean())} on average, at most "
@@ -110,7 +112,7 @@ def _correlated(table: pd.DataFrame) -> str:
 
 def _gained(best: pd.DataFrame, halving: pd.DataFrame | None) -> str:
     at = 5 if 5 in best["budget"].tolist() else int(best["budget"].iloc[len(best) // 2])
-    row = best[best["budget"] == at].iloc[0]
+    row: Any = best[best["budget"] == at].iloc[0]
     if row["start"] == row["keep"]:
         said = f"At the cost of {count(at, 'whole training')} no setting is better than to train all to their end"
     else:
@@ -123,7 +125,7 @@ def _gained(best: pd.DataFrame, halving: pd.DataFrame | None) -> str:
     return said + "."
 
 
-def _setting(row: pd.Series, at: int) -> str:
+def _setting(row: Any, at: int) -> str:
     return (
         f"At the cost of {count(at, 'whole training')} it is best to start {int(row['start'])} trials, look after "
         f"{percent(row['fraction'])} of training and go on with {int(row['keep'])}: the best then scores "

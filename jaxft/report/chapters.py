@@ -91,8 +91,10 @@ def _scored(study: Scores) -> Scores:
     if known.all():
         return study
     trials = study.trials[known].reset_index(drop=True)
-    factors = tuple(name for name in study.factors if trials[name].nunique() > 1)
-    return study._replace(trials=trials, factors=factors, evals=study.evals[study.evals["trial"].isin(trials["trial"])])
+    factors = tuple(name for name in study.factors if len(set(trials[name])) > 1)
+    return study._replace(
+        trials=trials, factors=factors, evals=study.evals[np.isin(study.evals["trial"], trials["trial"])]
+    )
 
 
 def _of_study(name: str, study: Scores, scored: Scores, unscored: int, at: str) -> page.Chapter:
@@ -109,9 +111,6 @@ def _of_all(scored: Sequence[Scores], tables: Tables) -> page.Chapter:
     found = [study for study in scored if len(study.trials)]
     first = Part("overview", "What did each study score?")
     frame = tables["studies"][0][1]
-    best = frame.loc[frame["mean"].idxmax()] if frame["mean"].notna().any() else None
-    if best is not None and frame["metric"].nunique() == 1 and frame["task"].nunique() == 1:
-        first.said.append(f"The highest mean has {best['study']}.")
     told = ["study", "trials", "mean", "sd", "median", "max", "mean_final", "task", "metric"]
     shown = frame.assign(study=about_studies.names(scored))[told]
     first.table("studies", frame, "All studies", shown=shown, open=True)

@@ -151,7 +151,7 @@ def _listing(listing: Listing) -> str:
 
 def table(frame: pd.DataFrame) -> str:
     """A <table> of a frame."""
-    kinds = {name: _is_text(frame[name]) for name in frame}
+    kinds = {name: _is_text(frame[name].tolist()) for name in frame}
     head = "".join(f'<th scope="col"{_class(kinds[name])}>{text(factor(str(name)))}</th>' for name in frame)
     columns: list[list[Any]] = [frame[name].tolist() for name in frame]
     rows = [
@@ -165,7 +165,7 @@ def table(frame: pd.DataFrame) -> str:
     return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _is_text(column: pd.Series) -> bool:
+def _is_text(column: Iterable[object]) -> bool:
     return any(isinstance(value, str) and value for value in column)
 
 

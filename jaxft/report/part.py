@@ -69,9 +69,7 @@ class Part:
         name = f"{self.name}-{len(self.drawings)}"
         self.drawings.append(Drawing(svg.inline(figure, name, sentence), sentence))
 
-    def table(
-        self, name: str, frame: pd.DataFrame, title: str, *, shown: pd.DataFrame | None = None, open: bool = False
-    ) -> None:
+    def table(self, name: str, frame: pd.DataFrame, title: str, *, shown: Any = None, open: bool = False) -> None:
         """Adds a table: whole into the files, `shown` of it into the page."""
         self.tables[name] = frame
         self.listings.append(Listing(name, title, frame if shown is None else shown, open))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pandas as pd
 MINUS, DASH, TIMES, GLUE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{NO-BREAK SPACE}"
 
 
-def number(value: float, digits: int = 4) -> str:
+def number(value: Any, digits: int = 4) -> str:
     """A score or a statistic: "0.8247"; "-" where there is none."""
     value = float(value)
     if math.isnan(value):
@@ -22,31 +23,31 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{places}f}".replace("-", MINUS)
 
 
-def signed(value: float, digits: int = 4) -> str:
+def signed(value: Any, digits: int = 4) -> str:
     """ "+0.0071"."""
     return f"+{number(value, digits)}" if value > 0 else number(value, digits)
 
 
-def percent(value: float) -> str:
+def percent(value: Any) -> str:
     """A share: "6.4 %", with a space that does not break."""
     if math.isnan(value):
         return DASH
     return f"{100 * value:.1f}".removesuffix(".0").replace("-", MINUS) + f"{GLUE}%"
 
 
-def p_value(value: float) -> str:
+def p_value(value: Any) -> str:
     """ "p = 0.023", "p < 0.0001"."""
     if math.isnan(value):
         return "p is not known"
     return f"p{GLUE}<{GLUE}0.0001" if value < 0.0001 else f"p{GLUE}={GLUE}{value:.2g}"
 
 
-def count(n: int, one: str, several: str | None = None) -> str:
+def count(n: Any, one: str, several: str | None = None) -> str:
     """ "1 trial", "2,100 trials"."""
     return f"{n:,} {one if n == 1 else several or one + 's'}"
 
 
-def between(low: float, high: float, word: str = "to") -> str:
+def between(low: Any, high: Any, word: str = "to") -> str:
     """ "0.52 to 0.77"."""
     return f"{number(low)} {word} {number(high)}"
 
@@ -57,6 +58,11 @@ def listed(items: Sequence[object], most: int = 8) -> str:
     if len(items) > most:
         return f"{', '.join(shown)} and {len(items) - most} more"
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def rows(frame: Any) -> list[Any]:
+    """The rows of a table, with its columns as attributes."""
+    return list(frame.itertuples(index=False))
 
 
 def factor(name: str) -> str:

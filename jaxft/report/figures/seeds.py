@@ -1,6 +1,7 @@
 """Figures about seeds: the grid of scores, the best of n, where variance comes from, good seeds and bad ones."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -88,7 +89,7 @@ def heat_map(scores: Scores) -> Figure:
     return figure
 
 
-def _seed_ticks(axes: Axes, which: str, seeds: list[int]) -> None:
+def _seed_ticks(axes: Axes, which: Literal["x", "y"], seeds: list[int]) -> None:
     size = 8 if len(seeds) <= _NUMBERED else 6
     labels = seeds if len(seeds) <= _NAMED else [""] * len(seeds)
     crowded = which == "x" and max((len(str(seed)) for seed in labels), default=0) * len(seeds) > 60
@@ -173,7 +174,7 @@ def densities(tables: Sequence[pd.DataFrame], metric: str, limits: tuple[float, 
     figure, all_axes = panels(len(tables), 0.5 + 1.65 * len(tables), sharex=True)
     for axes, table in zip(all_axes, tables, strict=True):
         for which, colour, line in (("best", BLUE, "-"), ("worst", ORANGE, "--")):
-            rows = table[table["which"] == which]
+            rows: Any = table[table["which"] == which]
             axes.fill_between(rows["x"], rows["density"], color=colour, alpha=0.18, lw=0)
             axes.plot(rows["x"], rows["density"], color=colour, ls=line, label=f"{which}: {rows['seed'].iloc[0]}")
         axes.set_ylim(bottom=0)

@@ -59,7 +59,7 @@ def maxima(tables: Sequence[pd.DataFrame], names: Sequence[str], metric: str) ->
     for i, (table, name) in enumerate(zip(tables, names, strict=True)):
         axes.plot(table["n"], table["mean"], color=SERIES[i % len(SERIES)], ls=LINES[i % len(LINES)], label=short(name))
     axes.set_xscale("log")
-    most = max(int(table["n"].max()) for table in tables)
+    most = max(int(np.max(table["n"])) for table in tables)
     ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if n <= most]
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.minorticks_off()

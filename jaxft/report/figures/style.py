@@ -21,7 +21,7 @@ MAP = "cividis"
 WIDTH, HEIGHT = 4.6, 3.1
 """Inches: 331 points, about the pixels that a phone has, so that text keeps its size there."""
 
-RC: dict[str, Any] = {
+RC: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#666666",
     "axes.grid": True,

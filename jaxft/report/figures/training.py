@@ -37,8 +37,8 @@ def curves(scores: Scores, outcomes: pd.Series) -> Figure:
         outcomes: from `stats.failures.outcomes`, in the order of the trials.
     """
     figure, axes = panel()
-    by_trial = dict(zip(scores.trials["trial"], outcomes, strict=True))
-    kinds = scores.evals["trial"].map(by_trial).to_numpy()
+    by_trial = pd.Series(outcomes.to_numpy(), scores.trials["trial"])
+    kinds = by_trial.loc[scores.evals["trial"]].to_numpy()
     points = scores.evals[["step", "score"]].to_numpy(float)
     rows = scores.evals.groupby("trial", sort=False).indices
     count = outcomes.value_counts()
@@ -83,7 +83,7 @@ def failures(table: pd.DataFrame) -> Figure:
     )
     axes.set_yticks(places, [short(name, 40) for name in table["definition"]])
     axes.set_ylim(-0.6, len(table) - 0.4)
-    axes.set_xlim(-0.02, max(0.1, min(1.02, float(table["high"].max()) * 1.08)))
+    axes.set_xlim(-0.02, max(0.1, min(1.02, float(np.max(table["high"])) * 1.08)))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("share of the trials")
     return figure
@@ -138,7 +138,8 @@ def gradients(table: pd.DataFrame) -> Figure:
     kinds = list(dict.fromkeys(table["outcome"]))
     layers = list(dict.fromkeys(table["layer"]))
     figure, all_axes = panels(1, min(7.0, 1.3 + 0.2 * len(layers)), columns=len(kinds), sharey=True)
-    positive = table["median"][table["median"] > 0]
+    positive = table["median"].to_numpy(float)
+    positive = positive[positive > 0]
     norm = LogNorm(float(positive.min()), float(positive.max())) if len(positive) else None
     shown = None
     for axes, kind in zip(all_axes, kinds, strict=True):
