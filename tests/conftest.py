@@ -29,6 +29,14 @@ def glue() -> Path:
     return SHARED / "glue"
 
 
+@pytest.fixture(scope="session")
+def dodge2020() -> Path:
+    """The folder of the scores of Dodge et al. 2020, read off their figures, where the machine has them."""
+    if not (SHARED / "dodge2020").is_dir():
+        pytest.skip("no scores of Dodge et al. 2020: put digitized_best_val_{mrpc,rte}.csv into ../shared/dodge2020")
+    return SHARED / "dodge2020"
+
+
 @pytest.fixture
 def here(place, tmp_path, monkeypatch) -> Path:
     """A copy to work in of the folder that the module's own fixture `place` has made."""

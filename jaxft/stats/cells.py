@@ -6,10 +6,12 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxft.errors import BadInput, line
 
+Frame = Any
+"""A frame or a column of pandas, whose own types say that nearly every call may return either."""
 EXPECTED = "expected a CSV with columns init_seed, order_seed, score, or a matrix of scores (rows init, columns order)"
 NOTHING = {"", "nan", "na", "n/a", "null", "none", "-", "?"}
 """What a cell without a number says."""

@@ -40,7 +40,7 @@ class Design(NamedTuple):
 
 
 def evaluated(scores: Scores) -> Scores:
-    """The same without the trials that were never evaluated, which the analyses refuse: it is for you to leave them out."""
+    """The same without the trials that were never evaluated, which analyses refuse: you leave them out, not they."""
     trials = scores.trials[scores.trials["score"].notna()].reset_index(drop=True)
     kept = scores.evals[scores.evals["trial"].isin(trials["trial"].tolist())].reset_index(drop=True)
     return scores._replace(trials=trials, evals=kept)
@@ -96,6 +96,21 @@ def design(scores: Scores, factors: Sequence[str] | None = None) -> Design:
             f"{scores.name}: all {len(response)} scores are {response[0]:g}, so there is no variance to explain"
         )
     return Design(scores.name, response, chosen, tuple(seeds), np.column_stack(codes))
+
+
+def best_and_worst(design: Design) -> tuple[int, int]:
+    """The places of the seeds with the highest and the lowest mean, of a design of one factor.
+
+    Raises:
+        BadInput: all have the same mean.
+    """
+    means = np.bincount(design.codes[:, 0], design.scores) / np.bincount(design.codes[:, 0])
+    if np.ptp(means) <= 1e-12 * np.ptp(design.scores):
+        factor = design.factors[0]
+        raise BadInput(
+            f"{design.name}: all {len(means)} values of {factor} have the mean {means[0]:g}, so none is best"
+        )
+    return int(means.argmax()), int(means.argmin())
 
 
 def missing(design: Design) -> str:

@@ -66,7 +66,7 @@ def _are_names(texts: Sequence[str], whole_too: bool) -> bool:
     return whole_too and all(map(is_whole, texts))
 
 
-def _axis(names: Sequence[str] | None, count: int) -> tuple[np.ndarray, bool]:
+def _axis(names: Sequence[str] | np.ndarray | None, count: int) -> tuple[np.ndarray, bool]:
     """Seeds, and whether they are but places."""
     places = np.arange(1, count + 1)
     if names is None or not all(map(is_whole, names)):

@@ -8,6 +8,7 @@ import pandas as pd
 from opda.nonparametric import EmpiricalDistribution
 
 from jaxft.errors import BadInput
+from jaxft.stats.cells import Frame
 from jaxft.stats.design import values
 from jaxft.stats.scores import Scores
 
@@ -54,8 +55,8 @@ def bands(
 
     With the given confidence the true curve lies within the band for all n at once, if the trials are independent: see
     `caveat`. The upper band of the scores' distribution is the lower curve. Where all scores differ the band is opda's
-    `ks`, which is exact for continuous scores; where some are equal, as accuracies are, it is `dkw`, which holds for any
-    distribution. `attrs["method"]` says which.
+    `ks`, which is exact for continuous scores; where some are equal, as accuracies are, it is `dkw`, which
+    holds for any distribution. `attrs["method"]` says which.
 
     Args:
         scores: a study, or its scores [N].
@@ -64,8 +65,8 @@ def bands(
         curve: "mean", the expected maximum, or "median".
         support: the least and the greatest score that there can be. When not given, the narrowest of (0, 1), (-1, 1),
             (0, 100) and (-100, 100) that has all scores in it; correlations (mcc, pearson, spearman) begin with -1.
-        method: another of opda's: ld_equal_tailed or ld_highest_density, tighter at the ends, for scores that all differ;
-            they are simulated, which takes minutes for hundreds of trials.
+        method: another of opda's: ld_equal_tailed or ld_highest_density, for scores that all differ; tighter at the
+            ends, and simulated, which takes minutes for hundreds of trials.
         seed: of that simulation; the others have none.
 
     Returns:
@@ -108,8 +109,8 @@ def bands(
 def by_schedule(scores: Scores, ns: Iterable[int] | None = None, epochs: int | None = None) -> pd.DataFrame:
     """The expected maximum where a trial is evaluated once at its end, at the end of each epoch, or as often as it was.
 
-    A trial's score is the best of the evaluations that the schedule has. A trial that was dropped or stopped ended where
-    it did.
+    A trial's score is the best of the evaluations that the schedule has. A trial that was dropped or stopped
+    ended where it did.
 
     Args:
         scores: a study with curves.
@@ -122,7 +123,7 @@ def by_schedule(scores: Scores, ns: Iterable[int] | None = None, epochs: int | N
     Raises:
         BadInput: no curves, a trial without any evaluation, or one whose last evaluation has no score.
     """
-    evals = scores.evals.sort_values("step", kind="stable")
+    evals: Frame = scores.evals.sort_values("step", kind="stable")
     if evals.empty:
         raise BadInput(
             f"{scores.name}: no curves in it, which schedules of evaluation need: give a run folder, or `step`"
@@ -134,7 +135,7 @@ def by_schedule(scores: Scores, ns: Iterable[int] | None = None, epochs: int | N
     if epochs is not None:
         length = max(evals["step"].max(), np.nan_to_num(scores.trials["steps"].to_numpy(np.float64)).max())
         evals = evals.assign(epoch=evals["step"] * (epochs / length))
-    picked = {"end": evals.groupby("trial").tail(1)}
+    picked: dict[str, Frame] = {"end": evals.groupby("trial").tail(1)}
     if evals["epoch"].notna().all():
         ending = np.ceil(evals["epoch"].to_numpy(np.float64) - 1e-9)
         picked["epoch"] = evals.assign(ending=ending).groupby(["trial", "ending"]).tail(1)
@@ -160,10 +161,11 @@ def by_budget(scores: Scores, ns: Iterable[int] | None = None) -> pd.DataFrame:
         budget, n, mean, std, median, low, high; the latter as of `expected_maximum`.
 
     Raises:
-        BadInput: as `expected_maximum`; steps that are not known; no completed trial, or completed ones of unequal length.
+        BadInput: as `expected_maximum`; steps that are not known; no completed trial, or completed
+            ones of unequal length.
     """
     steps = scores.trials["steps"].to_numpy(np.float64)
-    full = np.unique(steps[(scores.trials["status"] == "completed").to_numpy(bool)])
+    full = np.unique(steps[np.asarray(scores.trials["status"] == "completed")])
     if np.isnan(steps).any() or (steps < 0).any():
         raise BadInput(
             f"{scores.name}: it does not say how many steps each trial took; expected a column steps, or step"
@@ -179,14 +181,14 @@ def by_budget(scores: Scores, ns: Iterable[int] | None = None) -> pd.DataFrame:
 
 def caveat(scores: Scores) -> str:
     """What to say beside these curves of trials that share seeds; "" where no two of them do."""
-    counts = {factor: scores.trials[factor].nunique() for factor in scores.factors}
+    counts = {factor: len(np.unique(scores.trials[factor])) for factor in scores.factors}
     shared = [factor for factor, count in counts.items() if count < len(scores.trials)]
     if not shared:
         return ""
     said = " with ".join(f"{count} values of {factor}" for factor, count in counts.items())
     return (
-        f"These {len(scores.trials)} trials combine {said}: trials that share a seed are not independent, so the curve is "
-        "that of the best of n draws from these trials, and a band that takes them as independent is too narrow for "
+        f"These {len(scores.trials)} trials combine {said}: trials that share a seed are not independent, so the curve "
+        "is that of the best of n draws from these trials, and a band that takes them as independent is too narrow for "
         "what new seeds would give."
     )
 
@@ -194,7 +196,7 @@ def caveat(scores: Scores) -> str:
 def _counts(ns: Iterable[int] | None, trials: int) -> np.ndarray:
     found = list(range(1, trials + 1) if ns is None else ns)
     for n in found:
-        if not isinstance(n, numbers.Real) or isinstance(n, bool) or n < 1 or n != int(n):
+        if not isinstance(n, numbers.Real) or isinstance(n, bool) or float(n) < 1 or n != int(float(n)):
             raise BadInput(f"ns: expected whole numbers of trials from 1, found {n!r}")
     if not found:
         raise BadInput("ns: expected at least one number of trials, found none")
@@ -204,9 +206,9 @@ def _counts(ns: Iterable[int] | None, trials: int) -> np.ndarray:
 def _support(found: np.ndarray, metric: str) -> tuple[float, float]:
     signed = any(word in metric.lower() for word in ("mcc", "matthews", "pearson", "spearman"))
     for least, most in _SUPPORTS:
-        if least <= found.min() and found.max() <= most and (least < 0 or not signed):
+        if bool(least <= found.min() and found.max() <= most) and (least < 0 or not signed):
             return least, most
     raise BadInput(
-        f"support: scores from {found.min():g} to {found.max():g} are neither shares nor per cent; give the least and the "
-        "greatest score that there can be"
+        f"support: scores from {found.min():g} to {found.max():g} are neither shares nor per cent; give the least and "
+        "the greatest score that there can be"
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from jaxft import release, store
@@ -16,7 +17,7 @@ from jaxft.errors import BadInput
 from jaxft.folder import URL
 from jaxft.release import foreign
 from jaxft.stats import table
-from jaxft.stats.cells import short
+from jaxft.stats.cells import Frame, short
 from jaxft.stats.table import Table
 from jaxft.store import Run
 from jaxft.trials import Seeds, expand
@@ -107,15 +108,17 @@ def _load(source: str | Path) -> Run:
 
 def _of_run(source: str, run: Run, metric: str | None) -> Table:
     at = {trial.id: place for place, trial in enumerate(expand(run.study))}
-    trials = run.trials.rename(columns={"best_score": "score"})
-    trials = trials.sort_values("trial", key=lambda ids: ids.map(at).fillna(len(at)), kind="stable", ignore_index=True)
-    dev = run.evals[run.evals["split"] == "dev"].sort_values("step", kind="stable")
+    trials: Frame = run.trials.rename(columns={"best_score": "score"})
+    places = np.array([at.get(trial, len(at)) for trial in trials["trial"]])
+    trials = trials.iloc[np.argsort(places, kind="stable")].reset_index(drop=True)
+    dev: Frame = run.evals
+    dev = dev[dev["split"] == "dev"].sort_values("step", kind="stable")
     dev = dev.assign(row=dev["trial"].map({trial: row for row, trial in enumerate(trials["trial"])}))
-    dev = dev.sort_values("row", kind="stable", ignore_index=True)
+    dev = dev.iloc[np.argsort(dev["row"].to_numpy(), kind="stable")].reset_index(drop=True)
     if metric is not None and (trials["metric"] != metric).any():
         trials = _rescored(source, trials, dev, metric)
     recorded = dev["row"].map(trials["metric"])
-    score = pd.Series(math.nan, dev.index)
+    score: Frame = pd.Series(math.nan, dev.index)
     for name in recorded.unique():
         if name not in dev:
             raise BadInput(f"{source}: evals/ has no column {short(name)}, the metric of its trials")
@@ -126,7 +129,7 @@ def _of_run(source: str, run: Run, metric: str | None) -> Table:
     return Table(trials, evals, tuple(settings))
 
 
-def _rescored(source: str, trials: pd.DataFrame, dev: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _rescored(source: str, trials: Frame, dev: Frame, metric: str) -> Frame:
     """The trials, with the best and the last of another metric that was reported."""
     known = [n for n in dev if n not in {*table.EVALS, "trial", "split"} and not n.startswith("grad_norm.")]
     if metric not in known:
@@ -143,8 +146,9 @@ def _rescored(source: str, trials: pd.DataFrame, dev: pd.DataFrame, metric: str)
 
 def _of_release(path: Path, metric: str | None) -> Table:
     found = release.read(path, metric)
-    trials = found.trials.rename(columns={"best_score": "score"}).assign(majority_score=math.nan)
-    evals = found.evals.assign(row=found.evals["trial"].map({trial: row for row, trial in enumerate(trials["trial"])}))
+    trials: Frame = found.trials.rename(columns={"best_score": "score"}).assign(majority_score=math.nan)
+    evals: Frame = found.evals
+    evals = evals.assign(row=evals["trial"].map({trial: row for row, trial in enumerate(trials["trial"])}))
     # The schema's `before` is an evaluation at step 0 of what was not trained: no score counts it.
     before = set()
     if (evals["step"] == 0).any():
@@ -152,7 +156,7 @@ def _of_release(path: Path, metric: str | None) -> Table:
             before |= {one.id} if name not in one.metrics or 0 not in one.metrics[name].during else set()
     evals = evals[(evals["step"] > 0) | ~evals["trial"].isin(before)]
     recorded = evals["row"].map(trials["metric"])
-    score = pd.Series(math.nan, evals.index)
+    score: Frame = pd.Series(math.nan, evals.index)
     for name in recorded.unique():
         score = score.where(recorded != name, evals[name])
     evals = evals.assign(score=score, epoch=math.nan)[[*table.EVALS]].sort_values(["row", "step"], ignore_index=True)
@@ -199,13 +203,13 @@ def _parts(source: str, found: Table, run: Run | None = None) -> Iterator[Scores
         )
 
 
-def _seeds(rows: pd.DataFrame) -> list[str]:
+def _seeds(rows: Frame) -> list[str]:
     own = [f"{stream}_seed" for stream in Seeds._fields]
     others = [name for name in rows if name.endswith("_seed") and name not in own]
     return [*(name for name in own if name in rows), *others]
 
 
-def _factors(rows: pd.DataFrame, seeds: list[str]) -> Iterator[str]:
+def _factors(rows: Frame, seeds: list[str]) -> Iterator[str]:
     """Those that vary, but for streams that follow the order or the init one by one."""
     for name in seeds:
         if rows[name].nunique() < 2:
@@ -215,6 +219,6 @@ def _factors(rows: pd.DataFrame, seeds: list[str]) -> Iterator[str]:
             yield name
 
 
-def _follows(rows: pd.DataFrame, name: str, lead: str) -> bool:
+def _follows(rows: Frame, name: str, lead: str) -> bool:
     pairs = len(rows[[name, lead]].drop_duplicates())
     return pairs == rows[name].nunique() == rows[lead].nunique()

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxft.errors import BadInput
-from jaxft.stats.design import design, missing
+from jaxft.stats.design import best_and_worst, design, missing
 from jaxft.stats.scores import Scores
 
 _FEWEST = 4
@@ -41,8 +42,7 @@ def densities(scores: Scores, factor: str, points: int = 200) -> pd.DataFrame:
     if points < 2:
         raise BadInput(f"points: expected at least 2, found {points!r}")
     codes, seeds = found.codes[:, 0], found.seeds[0]
-    means = np.bincount(codes, found.scores) / np.bincount(codes)
-    ends = {"best": int(means.argmax()), "worst": int(means.argmin())}
+    ends = dict(zip(("best", "worst"), best_and_worst(found), strict=True))
     kernels = {}
     for which, place in ends.items():
         own = found.scores[codes == place]
@@ -72,7 +72,8 @@ def across_tasks(studies: Sequence[Scores], factor: str) -> pd.DataFrame:
         factor: the column of seeds.
 
     Returns:
-        task_a, task_b (the studies' names where two have the same task), seeds (how many both have), rho, p, corrected_p.
+        task_a, task_b (the studies' names where two have the same task), seeds (how many both have), rho, p,
+        corrected_p.
 
     Raises:
         BadInput: fewer than two studies; a factor that does not vary in one of them; a grid with gaps; fewer than four
@@ -90,16 +91,20 @@ def across_tasks(studies: Sequence[Scores], factor: str) -> pd.DataFrame:
     rows = []
     for a, b in combinations(range(len(studies)), 2):
         shared = sorted(means[a].keys() & means[b].keys())
-        pair = f"{studies[a].name} and {studies[b].name}"
+        both = f"{studies[a].name} and {studies[b].name}"
         if len(shared) < _FEWEST:
-            raise BadInput(f"{pair}: {len(shared)} values of {factor} in common, expected at least {_FEWEST}")
+            raise BadInput(f"{both}: {len(shared)} values of {factor} in common, expected at least {_FEWEST}")
         sides = [np.array([means[i][seed] for seed in shared]) for i in (a, b)]
         for i, side in zip((a, b), sides, strict=True):
             if np.ptp(side) <= 1e-12 * np.abs(side).max():
-                raise BadInput(f"{studies[i].name}: all {len(shared)} values of {factor} have the mean {side[0]:g}, so that "
-                               "there is no order among them")  # fmt: skip
-        rho, p = spearmanr(*(np.round(side, 12) for side in sides))  # equal means may differ in their last bit
-        rows.append({"task_a": names[a], "task_b": names[b], "seeds": len(shared), "rho": float(rho), "p": float(p)})
+                raise BadInput(
+                    f"{studies[i].name}: all {len(shared)} values of {factor} have the mean {side[0]:g}, so there is "
+                    "no order among them"
+                )
+        x, y = (np.round(side, 12) for side in sides)  # equal means may differ in their last bit
+        found: Any = spearmanr(x, y)
+        pair = {"task_a": names[a], "task_b": names[b], "seeds": len(shared)}
+        rows.append({**pair, "rho": float(found.statistic), "p": float(found.pvalue)})
     made = pd.DataFrame(rows)
     return made.assign(corrected_p=multipletests(made["p"].to_numpy(), method="holm")[1])
 
@@ -115,7 +120,7 @@ def _means(scores: Scores, factor: str) -> dict[int, float]:
     steps = np.diff(means)
     if factor in scores.places and len(means) >= _SORTED and ((steps >= 0).all() or (steps <= 0).all()):
         raise BadInput(
-            f"{scores.name}: the matrix is sorted by the means of its {len(means)} values of {factor}, so its places are "
-            "ranks and not seeds; give a CSV with the seeds, in columns init_seed, order_seed, score"
+            f"{scores.name}: the matrix is sorted by the means of its {len(means)} values of {factor}, so its places "
+            "are ranks and not seeds; give a CSV with the seeds, in columns init_seed, order_seed, score"
         )
     return dict(zip(found.seeds[0].tolist(), means.tolist(), strict=True))

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxft.errors import BadInput
 from jaxft.rows import COLUMNS
 from jaxft.stats import matrix
-from jaxft.stats.cells import EXPECTED, NOTHING, Line, is_number, is_whole, lines, number, short, whole
+from jaxft.stats.cells import EXPECTED, NOTHING, Frame, Line, is_number, is_whole, lines, number, short, whole
 from jaxft.trials import Seeds
 
 NEEDED = ("init_seed", "order_seed", "score")
@@ -26,9 +26,9 @@ _PASSED_OVER = {*COLUMNS["trials"], "split"} - {"model", "method", "n_train"}
 class Table(NamedTuple):
     """What a source holds, before it is parted by task, metric and setting."""
 
-    trials: pd.DataFrame
+    trials: Frame
     """A row per trial, by its number `row`: the columns of `Scores.trials`, task, metric, and a column per setting."""
-    evals: pd.DataFrame
+    evals: Frame
     """The columns of `Scores.evals`, with `row` for `trial`."""
     settings: tuple[str, ...]
     """Columns that may tell trials of the same seeds apart."""
@@ -59,11 +59,11 @@ def _long(path: Path, names: list[str], rows: list[Line], metric: str | None) ->
     _check_names(path, names)
     if not rows:
         raise BadInput(f"{path}: no row below the header; {EXPECTED}")
-    frame = pd.DataFrame([row.cells for row in rows], columns=names, dtype=object)
+    frame: Frame = pd.DataFrame([row.cells for row in rows], columns=names, dtype=object)
     frame.index = pd.Index([row.number for row in rows])
     frame = _choose(path, frame, "split", "dev")
     frame = _choose(path, frame, "metric", metric) if metric else frame
-    made = pd.DataFrame(
+    made: Frame = pd.DataFrame(
         {"task": path.stem, "metric": metric or "score", "status": STATUS[0], "reason": ""}, frame.index
     )
     for name in ("trial", "task", "metric"):
@@ -96,7 +96,7 @@ def _long(path: Path, names: list[str], rows: list[Line], metric: str | None) ->
     return Table(trials, made[[*EVALS, *norms]], tuple(settings))
 
 
-def _no_evals() -> pd.DataFrame:
+def _no_evals() -> Frame:
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in EVALS.items()})
 
 
@@ -120,11 +120,11 @@ def _seeds(names: Sequence[str]) -> list[str]:
     return [*(name for name in own if name in names), *others]
 
 
-def _named(trials: pd.DataFrame, seeds: list[str]) -> pd.Series:
+def _named(trials: Frame, seeds: list[str]) -> Frame:
     return pd.Series(["/".join(map(str, row)) for row in trials[seeds].itertuples(index=False)], trials.index)
 
 
-def _choose(path: Path, frame: pd.DataFrame, column: str, wanted: str) -> pd.DataFrame:
+def _choose(path: Path, frame: Frame, column: str, wanted: str) -> Frame:
     """The rows that have this, where there is such a column."""
     kept = frame[frame[column] == wanted] if column in frame else frame
     if kept.empty:
@@ -133,12 +133,12 @@ def _choose(path: Path, frame: pd.DataFrame, column: str, wanted: str) -> pd.Dat
     return kept
 
 
-def _refuse(path: Path, name: str, bad: pd.Series, expected: str) -> None:
+def _refuse(path: Path, name: str, bad: Frame, expected: str) -> None:
     for n, text in bad.items():
         raise BadInput(f"{path}, line {n}, column {name}: {expected}, found {short(text)!r}")
 
 
-def _refuse_twice(path: Path, made: pd.DataFrame, key: list[str]) -> None:
+def _refuse_twice(path: Path, made: Frame, key: list[str]) -> None:
     again = made.index[made.duplicated(key)]
     if len(again):
         same = [made.loc[again[0], key].equals(row) for _, row in made[key].iterrows()]
@@ -149,7 +149,7 @@ def _refuse_twice(path: Path, made: pd.DataFrame, key: list[str]) -> None:
         )
 
 
-def _check_ids(path: Path, made: pd.DataFrame, key: list[str]) -> None:
+def _check_ids(path: Path, made: Frame, key: list[str]) -> None:
     """One name per trial, and one trial per name."""
     for one, other, said in (("row", "trial", "the same seeds as"), ("trial", "row", "other seeds than")):
         by = "row" if one == "row" else key
@@ -161,7 +161,7 @@ def _check_ids(path: Path, made: pd.DataFrame, key: list[str]) -> None:
             raise BadInput(f"{path}, line {n}: trial {names[0]} has {said} line {before}'s trial {names[1]}")
 
 
-def _numbers(path: Path, frame: pd.DataFrame, name: str, optional: pd.Series) -> list[float]:
+def _numbers(path: Path, frame: Frame, name: str, optional: Frame) -> list[float]:
     """A column; NaN where a cell says nothing and need not."""
     return [
         math.nan if free and text.lower() in NOTHING else number(text, f"{path}, line {n}, column {name}")
@@ -169,7 +169,7 @@ def _numbers(path: Path, frame: pd.DataFrame, name: str, optional: pd.Series) ->
     ]
 
 
-def _plain(column: pd.Series) -> list[Any]:
+def _plain(column: Frame) -> list[Any]:
     """A setting: numbers where all are."""
     texts = column.tolist()
     kind = int if all(map(is_whole, texts)) else float if all(map(is_number, texts)) else str

@@ -1,6 +1,6 @@
 """Where does the variance come from: which seeds matter, and how much?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -8,18 +8,17 @@ import numpy as np
 import pandas as pd
 
 from jaxft.errors import BadInput
-from jaxft.stats.design import Design, design, missing
+from jaxft.stats import dealt
+from jaxft.stats.design import Design, best_and_worst, design, missing
 from jaxft.stats.scores import Scores
 
 RESIDUAL = "Residual"
-_CHUNK = 1_000_000
-"""Scores that are permuted at once: 8 MB."""
 _DRAWS = 10_000
 """Of the pivots that intervals of components are quantiles of."""
 
 
 def anova(scores: Scores, factors: Sequence[str] | None = None, interactions: bool = False) -> pd.DataFrame:
-    """Analysis of variance with fixed effects, by statsmodels (`anova_lm`, type II; on a balanced grid all types agree).
+    """Analysis of variance with fixed effects, by statsmodels (`anova_lm`, type II; all types agree on a full grid).
 
     Args:
         scores: a study; its grid may have gaps, as long as the effects can be told apart.
@@ -158,8 +157,8 @@ def permutation(
         raise BadInput(
             f"{scores.name}: no two trials differ in {factor} alone, so nothing can be dealt out within the rest"
         )
-    ranges = _simulated(found, draws, seed, _range, groups)
-    return Permutation(float(ranges[0] * found.scores.std()), _share(ranges), draws)
+    ranges = dealt.simulated(found, draws, seed, dealt.ranges, groups)
+    return Permutation(float(ranges[0] * found.scores.std()), dealt.share(ranges), draws)
 
 
 class BestWorst(NamedTuple):
@@ -176,11 +175,12 @@ class BestWorst(NamedTuple):
 
 
 def best_against_worst(scores: Scores, factor: str, draws: int = 10_000, seed: int = 0) -> BestWorst:
-    """The test of Dodge et al. (2020, section 4), as a replication: one-way ANOVA of the best seed's and the worst's scores.
+    """The test of Dodge et al. (2020, section 4), as a replication: one-way ANOVA of the best seed and the worst.
 
     Best and worst are those with the highest and lowest mean, so they were chosen after looking: on the paper's RTE
-    scores, shuffled, the test gives p < .05 in 95 % of cases. `corrected_p` chooses in the same way among shuffled scores,
-    and is the share of them with such an F, as in `permutation`. The main results are `anova` and `permutation`.
+    scores, shuffled, the test gives p < .05 in 95 % of cases. `corrected_p` chooses in the same way among shuffled
+    scores, and is the share of them with such an F, as in `permutation`. The main results are `anova` and
+    `permutation`.
 
     Raises:
         BadInput: as `anova`; fewer than two trials of the best or the worst seed, or no variance within both.
@@ -189,62 +189,22 @@ def best_against_worst(scores: Scores, factor: str, draws: int = 10_000, seed: i
 
     found = design(scores, [factor])
     codes, counts = found.codes[:, 0], np.bincount(found.codes[:, 0])
-    means = np.bincount(codes, found.scores) / counts
-    best, worst = int(np.argmax(means)), int(np.argmin(means))
+    best, worst = best_and_worst(found)
     if min(counts) < 2:
-        raise BadInput(f"{scores.name}: {factor} {found.seeds[0][np.argmin(counts)]} has one trial only; expected at least "
-                       "two of each seed")  # fmt: skip
+        raise BadInput(
+            f"{scores.name}: {factor} {found.seeds[0][np.argmin(counts)]} has one trial only; expected at least two of "
+            "each seed"
+        )
     groups = found.scores[codes == best], found.scores[codes == worst]
     if max(map(np.ptp, groups)) == 0:
-        raise BadInput(f"{scores.name}: the scores of {factor} {found.seeds[0][best]}, the best, are all equal, and so are "
-                       f"those of {found.seeds[0][worst]}, the worst: no variance to test against")  # fmt: skip
+        raise BadInput(
+            f"{scores.name}: the scores of {factor} {found.seeds[0][best]}, the best, are all equal, and so are those "
+            f"of {found.seeds[0][worst]}, the worst: no variance to test against"
+        )
     f, p = f_oneway(*groups)
-    ratios = _simulated(found, draws, seed, _best_worst_f, np.zeros(len(codes), int))
-    named = (int(found.seeds[0][place]) for place in (best, worst))
-    return BestWorst(*named, float(f), float(p), _share(ratios), draws)
-
-
-def _range(dealt: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """The range of the seeds' means [draws], of scores [draws, N] and whose they are [N, L]."""
-    return np.ptp(dealt @ member / member.sum(axis=0), axis=1)
-
-
-def _best_worst_f(dealt: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """F of the best seed against the worst [draws], arguments as of `_range`."""
-    counts = member.sum(axis=0)
-    means, squares = dealt @ member / counts, dealt**2 @ member
-    ends = np.stack([means.argmax(axis=1), means.argmin(axis=1)], axis=1)
-    mean, square, n = np.take_along_axis(means, ends, axis=1), np.take_along_axis(squares, ends, axis=1), counts[ends]
-    within = (square - n * mean**2).sum(axis=1) / (n.sum(axis=1) - 2)
-    between = (mean[:, 0] - mean[:, 1]) ** 2 / (1 / n).sum(axis=1)
-    # Two seeds with equal scores each could not be further apart.
-    none = within <= 1e-12
-    return np.where(none, np.inf, between / np.where(none, 1, within))
-
-
-def _simulated(
-    found: Design, draws: int, seed: int, statistic: Callable[..., np.ndarray], groups: np.ndarray
-) -> np.ndarray:
-    """The statistic [1 + draws] of the standardised scores as they are, then of those dealt out within the groups [N]."""
-    if not isinstance(draws, int | np.integer) or draws < 1:
-        raise BadInput(f"draws: expected a whole number from 1, found {draws!r}")
-    rng = np.random.default_rng(seed)
-    order, ends = np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))
-    y = ((found.scores - found.scores.mean()) / found.scores.std())[order]
-    member = np.eye(found.levels[0])[found.codes[order, 0]]
-    results = [statistic(y[None], member)]
-    chunk = max(1, _CHUNK // len(y))
-    for at in range(0, draws, chunk):
-        dealt = np.tile(y, (min(chunk, draws - at), 1))
-        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
-            rng.permuted(dealt[:, begin:end], axis=1, out=dealt[:, begin:end])
-        results.append(statistic(dealt, member))
-    return np.concatenate(results)
-
-
-def _share(values: np.ndarray) -> float:
-    """Of all, the first among them, that are as large as the first; sums in another order differ in the last bits."""
-    return float((values >= values[0] * (1 - 1e-9)).sum() / len(values))
+    ratios = dealt.simulated(found, draws, seed, dealt.best_worst_f, np.zeros(len(codes), int))
+    names = [int(found.seeds[0][place]) for place in (best, worst)]
+    return BestWorst(names[0], names[1], float(f), float(p), dealt.share(ratios), draws)
 
 
 def _others(scores: Scores, factor: str) -> np.ndarray:
@@ -269,6 +229,8 @@ def _basis(columns: np.ndarray) -> np.ndarray:
 
 def _pivot(z: np.ndarray, weights: np.ndarray, residual: np.ndarray, chi2: np.ndarray) -> np.ndarray:
     """The variance v from 0 for which sum of z / (v weights + residual) is chi2, by draw; 0 where there is none."""
+    if np.ptp(weights) <= 1e-9 * weights.max():  # a grid without gaps
+        return np.maximum(0, (z.sum() / chi2 - residual) / weights.mean())
     low, high = np.zeros_like(chi2), z.sum() / (weights.min() * chi2)  # beyond which the sum is less
     for _ in range(60):
         middle = (low + high) / 2
@@ -288,11 +250,16 @@ def _refuse_confounded(found: Design, terms: Sequence[tuple[int, ...]]) -> None:
     basis = _basis(np.hstack(columns))
     if basis.shape[1] < wanted:
         gaps = missing(found)
-        raise BadInput(f"{found.name}: the effects of {names} cannot be told apart{gaps and f', since {gaps}'}; expected a "
-                       "grid in which every seed of one meets several of the others")  # fmt: skip
+        why = f", since {gaps}" if gaps else ""
+        raise BadInput(
+            f"{found.name}: the effects of {names} cannot be told apart{why}; expected a grid in which every seed of "
+            "one meets several of the others"
+        )
     if len(found.scores) <= wanted:
-        raise BadInput(f"{found.name}: {len(found.scores)} trials are as many as the effects of {names} ({wanted} with the "
-                       "mean), so nothing is left for the residual; expected more trials, or fewer effects")  # fmt: skip
+        raise BadInput(
+            f"{found.name}: {len(found.scores)} trials are as many as the effects of {names} ({wanted} with the mean), "
+            "so nothing is left for the residual; expected more trials, or fewer effects"
+        )
     y = found.scores - found.scores.mean()
     if float(((y - basis @ (basis.T @ y)) ** 2).sum()) < 1e-20 * float((y**2).sum()):
         raise BadInput(
