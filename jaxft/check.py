@@ -19,6 +19,9 @@ from jaxft.study import KEYS, SECTIONS, SeedGrid, Study, flat
 FREE = ("name", "out", "seeds.", "sweep", "pool.", "policy")
 """How the keys begin that a study may change and still be the same one."""
 
+WHOLE = ("eval.gradient_norms",)
+"""Keys that bind a study as a whole, as its data do, and are no setting of a trial: no id depends on them."""
+
 _NOUNS = {int: "an integer", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
 _PLURALS = {int: "integers", str: "texts"}
 
@@ -127,12 +130,14 @@ def swept(key: str, values: Any) -> list:
     Raises:
         BadInput: a key that cannot be swept, no list, or a value that the key does not take.
     """
-    known = [k for k, hint in KEYS.items() if not k.startswith(FREE) and list[str] not in get_args(hint)]
+    known = [k for k, hint in KEYS.items() if not k.startswith((*FREE, *WHOLE)) and list[str] not in get_args(hint)]
     if key not in known and not key.startswith("method."):
         below = [k for k in known if k.startswith(f"{key}.")]
         hint = f"known: {', '.join(below)}" if below else nearest(key, known)
         if key in KEYS:
             hint = "a sweep takes method, model and the keys of task, train, eval and stop"
+        if key in WHOLE:
+            hint = "it is the same for all trials of a study"
         raise BadInput(f"sweep.{key}: not a key to sweep over; {hint}")
     if not isinstance(values, list | tuple) or not values:
         raise BadInput(f"sweep.{key}: expected a list of values, found {values!r}")

@@ -170,7 +170,7 @@ def _read(path: str, like: Replica, decided: Mapping) -> Parked | None:
     try:
         parked = read(path, like)
         if parked.told["decided"] != dict(decided):
-            raise Unreadable("it was made with other data, or another model")
+            raise Unreadable("it was made with other data, another model or another program")
         Record.check(parked.told["record"], parked.arrays)
         if not all(isinstance(parked.told[name], str) for name in ("width", "versions")):
             raise Unreadable("it does not say where it was made")

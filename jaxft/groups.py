@@ -98,6 +98,7 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
                 steps=max(long.total for long in lengths.values()),
                 max_epochs=max(long.epochs for long in lengths.values()),
                 before=max(-long.begin(every) for long in lengths.values()),
+                gradient_norms=study.eval.gradient_norms,
             )
             decided = {
                 "rows": layout.rows,
@@ -105,6 +106,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
                 "model": checkpoint(fixed["model"]).fingerprint,
                 "task": task.fingerprint,
             }
+            if study.eval.gradient_norms:  # not `False` otherwise: older checkpoints do not say so
+                decided["gradient_norms"] = True
             # Of the settings alone: other data under the same name must meet its fingerprint.
             name = identify(Seeds(0, 0, 0, 0, 0), shape(fixed), {})
             precision = fixed["train.precision"]

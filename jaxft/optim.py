@@ -1,11 +1,13 @@
 """Optimisers and schedules for one replica; every float may be traced, and differ from replica to replica."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxft import tree
 from jaxft.types import Ctx, Hyper, Params, Tx
 
 
@@ -100,9 +102,29 @@ def decays(name: str) -> bool:
     return leaf != "bias" and not any(part.endswith("norm") for part in path)
 
 
-def norm(tree) -> Float[Array, ""]:
-    """The L2 norm over all leaves, summed in the sorted order of their names."""
-    return jnp.sqrt(sum((jnp.sum(x * x) for x in jax.tree.leaves(tree)), jnp.float32(0)))
+def held(inner: Tx) -> Tx:
+    """The same optimiser, which stands still in a method's lead-in."""
+
+    def update(grads: Params, state, params: Params, ctx: Ctx):
+        updates, after = inner.update(grads, state, params, ctx)
+        moves = ctx.step >= 0
+        return updates, jax.tree.map(lambda new, old: jnp.where(moves, new, old), after, state)
+
+    return Tx(inner.init, update)
+
+
+def norm(leaves) -> Float[Array, ""]:
+    """The L2 norm over all leaves of a tree, summed in the sorted order of their names."""
+    return jnp.sqrt(sum((jnp.sum(x * x) for x in jax.tree.leaves(leaves)), jnp.float32(0)))
+
+
+def norms(grads: Params, layers: Iterable[str]) -> dict[str, Float[Array, ""]]:
+    """The L2 norm of each layer (see `tree.layer`); NaN for one of which nothing is trained.
+
+    From the sums of squares, one per tensor, that `norm` of the whole takes too: XLA computes them once.
+    """
+    parts = {layer: [g for name, g in sorted(grads.items()) if tree.layer(name) == layer] for layer in layers}
+    return {layer: norm(part) if part else jnp.float32(jnp.nan) for layer, part in parts.items()}
 
 
 def _debias(mean, decay, step):

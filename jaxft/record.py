@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,13 +51,22 @@ class Record:
         """The steps that it has yet to take."""
         return self.length.total - self.step
 
-    def observe(self, step: int, losses: np.ndarray, logits: dict[str, np.ndarray], *, tried: bool) -> None:
+    def observe(
+        self,
+        step: int,
+        losses: np.ndarray,
+        logits: dict[str, np.ndarray],
+        norms: Mapping[str, float] | None = None,
+        *,
+        tried: bool,
+    ) -> None:
         """Takes in a block.
 
         Args:
             step: the one it ended at.
             losses: of the block's steps, in order.
             logits: [N, C] of each evaluation set.
+            norms: of its gradient, by layer, if the study asks.
             tried: whether it was dropped in the step that it ended at, so that this step has a loss too.
         """
         # Copies: a view would keep the arrays of all slots in memory.
@@ -69,7 +79,8 @@ class Record:
             loss, scores = math.nan, dict.fromkeys(self.metrics, math.nan)
             if np.isfinite(values).all():
                 loss, scores = metrics.loss(values, labels), metrics.score(self.metrics, values, labels)
-            self.evaluations.append(Evaluation(step, step / self.length.per_epoch, split, loss, scores))
+            kept = {layer: float(norm) for layer, norm in (norms or {}).items()} if split == "dev" else {}
+            self.evaluations.append(Evaluation(step, step / self.length.per_epoch, split, loss, scores, kept))
             self.logits[split, "final"] = values.copy()
             if split == "dev":
                 self.final_score = scores[self.metric]

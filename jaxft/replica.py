@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxft import keys, optim, stop
+from jaxft import keys, optim, stop, tree
 from jaxft.data.batch import Layout, Packed, first_fit, gather
 from jaxft.data.order import plan
 from jaxft.rare import cond_any
@@ -38,6 +38,8 @@ class Recipe(NamedTuple):
     """The most epochs of a trial."""
     before: int = 0
     """The most steps that a trial begins before step 0, in its method's lead-in."""
+    gradient_norms: bool = False
+    """Whether blocks report them."""
 
 
 class Shared(NamedTuple):
@@ -88,6 +90,10 @@ class Report(NamedTuple):
     """How many examples it trained on."""
     logits: dict[str, Float[Anywhere, "N C"]]
     """Of each evaluation set, at the block's end."""
+    norms: dict[str, Float[Anywhere, ""]]
+    """By layer, of the loss's gradient in the last step that the replica took in the block, before clipping; NaN where
+    it took none, or trains nothing of the layer. Empty where the recipe does not ask.
+    """
 
 
 def start(recipe: Recipe, pretrained: Mapping[str, Anywhere], seeds: Seeds, method: Method) -> Params:
@@ -128,8 +134,9 @@ def init(recipe: Recipe, shared: Shared, entry: Entry) -> Replica:
 
 def train_step(
     recipe: Recipe, shared: Shared, w0: Params, replica: Replica
-) -> tuple[Replica, Float[Array, ""], Int[Array, ""]]:
-    """One step of one replica, with its loss (NaN if it is not training) and its number of examples.
+) -> tuple[Replica, Float[Array, ""], Int[Array, ""], dict[str, Float[Array, ""]]]:
+    """One step of one replica, with its loss (NaN if it is not training), its number of examples and the norms of its
+    gradient, if the recipe asks.
 
     A replica that is over, or that breaks a rule in this very step, keeps its parameters and its optimiser's state.
     """
@@ -163,7 +170,12 @@ def train_step(
         opt=_where(goes & reads, opt, replica.opt),
         watch=_where(reads, watch, replica.watch),
     )
-    return moved, jnp.where(reads, loss, jnp.nan), jnp.where(reads, (_row(recipe, replica.plan, step) >= 0).sum(), 0)
+    return (
+        moved,
+        jnp.where(reads, loss, jnp.nan),
+        jnp.where(reads, (_row(recipe, replica.plan, step) >= 0).sum(), 0),
+        optim.norms(grads, _layers(recipe, w0, replica)),
+    )
 
 
 def gradient(
@@ -218,14 +230,16 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
     w0 = start(recipe, shared.pretrained, replica.seeds, method)
 
     def body(i, carry):
-        replica, losses, taken, examples = carry
-        replica, loss, count = train_step(recipe, shared, w0, replica)
-        return replica, losses.at[i].set(loss), taken + (count > 0), examples + count
+        replica, losses, taken, examples, norms = carry
+        after, loss, count, last = train_step(recipe, shared, w0, replica)
+        norms = {layer: jnp.where(_took(replica, after), last[layer], norm) for layer, norm in norms.items()}
+        return after, losses.at[i].set(loss), taken + (count > 0), examples + count, norms
 
     longest = min(recipe.every, recipe.before + recipe.steps)
     losses = jnp.full((longest,), jnp.nan, jnp.float32)
     none = jnp.int32(0)
-    replica, losses, taken, examples = lax.fori_loop(0, steps, body, (replica, losses, none, none))
+    norms = {layer: jnp.float32(jnp.nan) for layer in _layers(recipe, w0, replica)}
+    replica, losses, taken, examples, norms = lax.fori_loop(0, steps, body, (replica, losses, none, none, norms))
     weights = {**w0, **replica.params}  # without the method's view, which belongs to training
     logits = {name: evaluate(recipe, weights, split) for name, split in shared.evals.items()}
 
@@ -239,7 +253,7 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
     replica = replica._replace(
         status=jnp.where(running, status, replica.status), watch=_where(running, watch, replica.watch)
     )
-    return replica, Report(replica.step, replica.status, losses, taken, examples, logits)
+    return replica, Report(replica.step, replica.status, losses, taken, examples, logits, norms)
 
 
 def untouched(recipe: Recipe, pretrained: Mapping[str, Anywhere], trained: Replica, tables: tuple[str, ...]) -> Params:
@@ -275,6 +289,16 @@ def _ctx(recipe: Recipe, w0: Params, replica: Replica) -> Ctx:
     return Ctx(w0=w0, step=step, total=replica.length.total, lr=hyper("train.lr") * factor, key=noise)
 
 
+def _layers(recipe: Recipe, w0: Params, replica: Replica) -> list[str]:
+    """Those whose norms are reported, also where this method trains nothing of them: all rows have the same columns."""
+    return tree.layers({**w0, **replica.params}) if recipe.gradient_norms else []
+
+
+def _took(before: Replica, after: Replica) -> Bool[Array, ""]:
+    """Whether a step of training lies between the two; not if it was of a lead-in, or dropped the replica."""
+    return (after.step > before.step) & (before.step >= 0)
+
+
 def _row(recipe: Recipe, table: Int[Array, "S B"], step: Int[Array, ""]) -> Int[Array, " B"]:
     return lax.dynamic_index_in_dim(table, step + recipe.before, keepdims=False)
 
@@ -288,17 +312,7 @@ def _method(recipe: Recipe, hp: Mapping[str, Anywhere]) -> tuple[Method, Tx]:
     """The method and its optimiser, made inside the vmap so that every number may differ per replica."""
     method = recipe.method(hp.__getitem__)
     inner = recipe.optimizer(hp.__getitem__)
-    return method, method.tx(_held(inner) if recipe.before else inner)
-
-
-def _held(inner: Tx) -> Tx:
-    """The optimiser stands still in the method's lead-in."""
-
-    def update(grads, state, params, ctx: Ctx):
-        updates, after = inner.update(grads, state, params, ctx)
-        return updates, _where(ctx.step >= 0, after, state)
-
-    return Tx(inner.init, update)
+    return method, method.tx(optim.held(inner) if recipe.before else inner)
 
 
 def _where(condition, new, old):

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 import jaxft
+from jaxft import tree
 from jaxft.trials import Seeds, Trial
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
 }
 """Those that every file of a data set has."""
 
+GRADIENT = "grad_norm."
+"""How the columns of evals begin that hold a layer's gradient norm."""
+
 LATER = {"earlier": "", "policy": ""}
 """Columns of trials that files of older versions lack, with what they then say."""
 
@@ -69,6 +73,8 @@ class Evaluation(NamedTuple):
     split: str
     loss: float
     metrics: dict[str, float]
+    norms: dict[str, float] = {}  # noqa: RUF012
+    """Of the gradient, by layer; on dev only, and only if the study asks."""
 
 
 class Ended(NamedTuple):
@@ -110,11 +116,13 @@ class Ended(NamedTuple):
 def tables(ended: list[Ended], hp: Mapping[str, pa.DataType]) -> dict[str, pa.Table]:
     """The rows of these trials by data set; `hp` are the settings that have a column, with its type."""
     losses = [{"trial": end.trial.id, "train_loss": end.losses} for end in ended]
-    evals = [{"trial": end.trial.id, **e._asdict()} | e.metrics for end in ended for e in end.evaluations]
+    evals = [{"trial": end.trial.id, **_evaluation(e)} for end in ended for e in end.evaluations]
     metrics = dict.fromkeys((name for end in ended for e in end.evaluations for name in e.metrics), NUMBER)
+    layers = tree.layers({name for end in ended for e in end.evaluations for name in e.norms})
+    norms = dict.fromkeys((GRADIENT + layer for layer in layers), NUMBER)
     trials = _table([_trial(end) for end in ended], COLUMNS["trials"])
     return {
-        "evals": _table(evals, COLUMNS["evals"] | metrics),
+        "evals": _table(evals, COLUMNS["evals"] | metrics | norms),
         "losses": _table(losses, COLUMNS["losses"]),
         "predictions": _predictions(ended),
         "trials": with_hp(trials, hp, {end.trial.id: end.trial for end in ended}),
@@ -190,6 +198,10 @@ def _trial(end: Ended) -> dict[str, Any]:
         **{f"{stream}_seed": seed for stream, seed in end.trial.seeds._asdict().items()},
         "versions": versions(),
     }
+
+
+def _evaluation(seen: Evaluation) -> dict[str, Any]:
+    return seen._asdict() | seen.metrics | {GRADIENT + layer: norm for layer, norm in seen.norms.items()}
 
 
 def _predictions(ended: list[Ended]) -> pa.Table:

@@ -119,6 +119,7 @@ class Slots:
                 int(report.step[slot]),
                 report.losses[slot, :steps],
                 {name: x[slot] for name, x in report.logits.items()},
+                {layer: x[slot] for layer, x in report.norms.items()},
                 tried=tried[slot],
             )
         seen, scores, stop, due = self._agreed(report)

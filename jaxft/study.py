@@ -129,11 +129,16 @@ class EvalConfig:
         per_epoch: evaluations in an epoch, evenly spaced; one more at the end where they do not divide it.
         every: an evaluation every so many steps instead.
         batch_size: rows of a dev batch.
+        gradient_norms: keep with each evaluation on dev, per layer, the L2 norm of the loss's gradient in the last
+            step before it, over what the trial trains there: of the whole batch, before clipping. In evals/ as
+            grad_norm.embeddings, grad_norm.layers/0 and so on; not a number where no step was taken. Another
+            program, so all trials of a study have them or none.
     """
 
     per_epoch: int = 1
     every: int | None = None
     batch_size: int = 16
+    gradient_norms: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Flat parameter names: between `{"a/b": x}` and nested dicts."""
+"""Flat parameter names: between `{"a/b": x}` and nested dicts, and by layer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -25,3 +25,20 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(part, {})
         place[leaf] = value
     return nested
+
+
+def layer(name: str) -> str:
+    """The layer of a parameter: "layers/3" of "layers/3/query/kernel", "pooler" of "pooler/bias"."""
+    first, *rest = name.split("/")
+    return f"{first}/{rest[0]}" if first == "layers" and rest else first
+
+
+def layers(names: Iterable[str]) -> list[str]:
+    """The layers of these parameters, each once: embeddings, layers by their number, pooler, and what else there is."""
+
+    def height(layer: str) -> tuple[int, int, str]:
+        first, _, number = layer.partition("/")
+        order = ("embeddings", "layers", "pooler")
+        return order.index(first) if first in order else len(order), int(number) if number.isdecimal() else 0, layer
+
+    return sorted({layer(name) for name in names}, key=height)

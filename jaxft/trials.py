@@ -9,7 +9,7 @@ from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 from jaxft import policies, spec
-from jaxft.check import FREE, check, swept
+from jaxft.check import FREE, WHOLE, check, swept
 from jaxft.errors import BadInput
 from jaxft.study import KEYS, Numbers, SeedGrid, StopConfig, Study, build, flat
 
@@ -213,7 +213,7 @@ def _settings(study: Study, changes: Mapping[str, Any]) -> tuple[dict[str, Any],
     leaves = {**flat(study), **{key: value for key, value in changes.items() if key not in methods}}
     method, numbers = spec.numbers(leaves["method"], methods)
     rules = _stop(build(leaves).stop)
-    leaves = {key: value for key, value in leaves.items() if not key.startswith((*FREE, "stop."))}
+    leaves = {key: value for key, value in leaves.items() if not key.startswith((*FREE, *WHOLE, "stop."))}
     fixed = {key: value for key, value in leaves.items() if KEYS.get(key) is not float}
     hp = {key: float(value) for key, value in leaves.items() if KEYS.get(key) is float}
     return {**fixed, "method": method}, {**hp, **numbers, **rules}

@@ -153,7 +153,7 @@ def test_data_that_changed_before_a_trial_was_finished_start_it_again(base, tmp_
     lines = (data / "train.tsv").read_text().splitlines()
     (data / "train.tsv").write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
     last = Quiet()
-    with pytest.warns(Note, match="it was made with other data, or another model"):
+    with pytest.warns(Note, match="it was made with other data, another model or another program"):
         train.run(settings, progress=last)
     assert last.taken == 60
 

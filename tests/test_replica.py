@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toys
 
-from jaxft.data.batch import Layout, pack
+from jaxft.data.batch import pack
 from jaxft.pool import Pool
 from jaxft.replica import Recipe
 from jaxft.stop import Status
@@ -268,26 +268,3 @@ def _shifted(rate, batch):
     """Logits [B, 2] whose cross-entropy is the rate."""
     wrong = jnp.log(jnp.expm1(rate) + 1e-30)
     return jnp.where(batch.labels[:, None] == jnp.arange(2)[None, :], 0.0, wrong)
-
-
-def test_packed_rows_train_as_padded_ones_do(monkeypatch):
-    """Ten steps of a BERT: an example to a row, then packed into rows of which there are too few for some batches."""
-    model, pretrained = toys.bert()
-    shared = toys.shared(pretrained=pretrained)
-
-    def trained(rows):
-        recipe = toys.recipe(model, layout=Layout(rows, 8, always=rows == 4))
-        return train(recipe, 10, shared, n_train=18, **{"train.lr": 1e-3})
-
-    packed, losses = trained(rows=2)
-    needed = packed.places[:10].max(axis=1) // 8 + 1
-    assert {2, 3} <= set(needed), "all batches take the same number of rows: nothing rare"
-    monkeypatch.setattr(
-        "jaxft.replica.first_fit", lambda lengths, width: 0 * lengths + width * jnp.arange(4, dtype=jnp.int32)[None, :]
-    )
-    padded, expected = trained(rows=4)
-    assert (padded.places == 8 * np.arange(4)).all()
-    np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-5)
-    close(packed.params, padded.params, 1e-5)
-    start = train(toys.recipe(model), 5, shared, **{"train.lr": 0.0})[0].params
-    assert max(np.abs(padded.params[n] - start[n]).max() for n in start) > 1e-3

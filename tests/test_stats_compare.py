@@ -112,12 +112,12 @@ def test_failures_are_compared():
     assert found["low"] < found["estimate"] < found["high"]
     assert rows(a, b, failed_below=0.9).loc["failures", "estimate"] == pytest.approx(4 / 6 - 3 / 7)
     assert np.isnan(rows(scores(x), scores(y)).loc["failures", "p"]), "nothing says what a failure is"
-    mrpc = [study._replace(task="mrpc") for study in (scores(x), scores(y))]
-    assert rows(*mrpc).loc["failures", "estimate"] == pytest.approx(2 / 6 - 1 / 7), "the paper's .75"
+    mrpc = [study._replace(task="mrpc", metric="accuracy_f1") for study in (scores(x), scores(y))]
+    assert rows(*mrpc).loc["failures", "estimate"] == pytest.approx(2 / 6 - 1 / 7), "those at .6 are below MRPC's .748"
 
 
 def test_what_a_failure_is():
-    made = scores([0.61, 0.62, NAN, 0.9], majority_score=0.6, status=["completed"] * 3 + ["diverged"])
+    made = scores([0.6, 0.61, NAN, 0.9], majority_score=0.6, status=["completed"] * 3 + ["diverged"])
     assert comparing.failed(made).tolist() == [True, False, True, True]
     assert comparing.failed(made, 0.7).tolist() == [True, True, True, True]
     with pytest.raises(BadInput, match="a: no majority score is known for its task; give failed_below"):
@@ -440,3 +440,11 @@ def test_that_many_seeds_do_find_it():
 def test_refusals_of_power(how, message):
     with pytest.raises(BadInput, match=message):
         power.seeds_needed(**{"sd": 0.02, "difference": 0.01, **how})
+
+
+@pytest.mark.parametrize(("task", "score"), [("mrpc", 0.74803), ("RTE", 0.52708), ("cola", 0), ("SST-2", 0.50917)])
+def test_collapsed_trials_of_the_paper_are_failures(task, score):
+    """As the digitised matrices have them, with five digits."""
+    metric = {"mrpc": "accuracy_f1", "cola": "mcc"}.get(task, "accuracy")
+    made = scores([score, score + 0.002, 0.9])._replace(task=task, metric=metric)
+    assert comparing.failed(made).tolist() == [True, False, False]

@@ -168,6 +168,10 @@ def test_a_sweep_over_methods_and_their_arguments(tmp_path, monkeypatch):
         (swept(seeds__init=[1]), "sweep.seeds.init: not a key to sweep over"),
         (swept(pool__slots=[1]), "sweep.pool.slots: not a key to sweep over"),
         (swept(name=["a"]), "sweep.name: not a key to sweep over"),
+        (
+            swept(eval__gradient_norms=[False, True]),
+            "sweep.eval.gradient_norms: not a key to sweep over; it is the same for",
+        ),
         (swept(train__lr=[]), "sweep.train.lr: expected a list of values, found []"),
         (swept(train__lr=1e-5), "sweep.train.lr: expected a list of values, found 1e-05"),
         (swept(train__lr=["a"]), "sweep.train.lr: expected a number of at least 0, found 'a'"),
@@ -220,6 +224,14 @@ def test_identity_depends_on_all_that_determines_the_result_and_on_nothing_else(
     ]
     ids = {expand(study)[0].id for study in others}
     assert len(ids | {trial.id}) == len(others) + 1
+
+
+def test_a_key_that_is_new_gives_old_trials_no_other_name():
+    """Nor does one that says only what is kept of a trial."""
+    (trial,) = expand(Study(seeds=SMALL))
+    assert trial.id == "8cef9a335542", "run folders hold trials of that name"
+    asked = expand(Study(seeds=SMALL, eval=EvalConfig(gradient_norms=True)))
+    assert asked == [trial]
 
 
 def test_identity_is_the_same_in_every_process():

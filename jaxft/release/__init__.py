@@ -26,7 +26,7 @@ from jaxft.errors import BadInput, line
 from jaxft.release import foreign, selection
 from jaxft.release.foreign import Foreign
 from jaxft.release.selection import Row
-from jaxft.rows import COLUMNS, NUMBER
+from jaxft.rows import COLUMNS, GRADIENT, NUMBER
 from jaxft.store import Run
 
 _TRIALS = ("trial", "task", "init_seed", "order_seed", "status", "reason", "steps", "metric", "best_score",
@@ -119,7 +119,8 @@ def _metrics(runs: Iterable[Run]) -> dict[str, list[str]]:
         used = set(run.evals.dropna(axis="columns", how="all"))
         for task, trials in run.trials.groupby("task"):
             mine = run.evals[run.evals["trial"].isin(trials["trial"])].dropna(axis="columns", how="all")
-            names = [name for name in run.evals if name not in COLUMNS["evals"] and (name in mine or name not in used)]
+            known = [name for name in run.evals if name not in COLUMNS["evals"] and not name.startswith(GRADIENT)]
+            names = [name for name in known if name in mine or name not in used]
             found.setdefault(str(task), {}).update(dict.fromkeys([*names, *trials["metric"]]))
     return {task: list(names) for task, names in found.items()}
 

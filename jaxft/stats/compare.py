@@ -14,10 +14,15 @@ from jaxft.stats import measures, pairs
 from jaxft.stats.measures import NAN, Row
 from jaxft.stats.scores import Scores
 
-NEAR = 0.01
-"""A trial failed if its best score is at most this far above what the best constant prediction scores."""
-PAPERS = {"mrpc": 0.75, "cola": 0.1, "rte": 0.5, "sst2": 0.0}
-"""At most these failed in Dodge et al.'s code, of tasks whose majority score is not known."""
+NEAR = 1e-4
+"""A trial failed if its best score is at most this far above the majority's: as scores are rounded in files."""
+MAJORITIES = {
+    ("mrpc", "accuracy_f1"): (279 / 408 + 558 / 687) / 2,
+    ("rte", "accuracy"): 146 / 277,
+    ("cola", "mcc"): 0.0,
+    ("sst2", "accuracy"): 444 / 872,
+}
+"""What the best constant prediction scores on the dev sets of GLUE, for scores that come without it."""
 
 
 def compare(
@@ -46,8 +51,8 @@ def compare(
         draws: of the bootstrap for `spread` and `best_of_N`.
         seed: of the bootstrap.
         best_of: N, of how many trials one would take the best; None: 5, or as many as the smaller study has.
-        failed_below: a trial failed if it diverged or scored at most this; None: the majority score and a hundredth,
-            or the paper's threshold for a task of the paper, where the scores do not come with a majority score.
+        failed_below: a trial failed if it diverged or its best score is at most this; None: the majority's score, which
+            the four tasks of Dodge et al. 2020 need not bring along.
         drop: leave out trials without a score instead of refusing them; they count as failed in `failures`, unpaired.
 
     Returns:
@@ -173,8 +178,9 @@ def threshold(scores: Scores, failed_below: float | None = None) -> np.ndarray:
     """[trials]: the score at which each failed, see `compare`; NaN where it is not known."""
     if failed_below is not None:
         return np.full(len(scores.trials), float(failed_below))
-    known = scores.trials["majority_score"].to_numpy(np.float64) + NEAR
-    return np.where(np.isnan(known), PAPERS.get(scores.task.lower(), NAN), known)
+    known = scores.trials["majority_score"].to_numpy(np.float64)
+    of_glue = MAJORITIES.get((scores.task.lower().replace("-", ""), scores.metric), NAN)
+    return np.where(np.isnan(known), of_glue, known) + NEAR
 
 
 def failed(scores: Scores, failed_below: float | None = None) -> np.ndarray:

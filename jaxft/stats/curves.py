@@ -112,7 +112,7 @@ def _of_scores(source: Scores) -> Curves:
     # Dropped in a step further on, it is evaluated there too, between the steps of the others.
     last = np.array([every[each[-1]] if len(each) else -1 for each in at])
     at_grid = last == steps[np.maximum(lengths - 1, 0)]
-    late = dropped & at_grid & table["reason"].isin(IN_STEP).to_numpy() & (lengths < len(steps))
+    late = dropped & at_grid & table["reason"].isin(IN_STEP).to_numpy()
     return Curves(names, steps, scores, lengths, dropped, late)
 
 
