@@ -21,8 +21,8 @@ def scores(task: str, inits: int, orders: int, evaluations: int, seed: int = 0, 
             top = 0.53 if rng.random() < 0.3 else 0.72 + of_init[i] + of_order[j] + rng.normal(0, 0.02)
             curve = 0.53 + (top - 0.53) * (1 - np.exp(-4 * at)) + rng.normal(0, 0.01, evaluations)
             curve = np.round(np.clip(curve, 0, 1) * dev) / dev
-            frames.append(pd.DataFrame({"init_seed": i + 1, "order_seed": j + 1, "step": (10 * evaluations * at).astype(int),
-                                        "epoch": 3 * at, "score": curve}))  # fmt: skip
+            columns = {"step": (10 * evaluations * at).astype(int), "epoch": 3 * at, "score": curve}
+            frames.append(pd.DataFrame({"init_seed": i + 1, "order_seed": j + 1, **columns}))
     return pd.concat(frames).assign(task=task, metric="accuracy", majority_score=0.527)
 
 

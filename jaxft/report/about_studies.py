@@ -13,20 +13,20 @@ from jaxft.stats import compare, maximum, power, seeds
 from jaxft.stats.scores import Scores
 
 
-def overview(studies: Sequence[Scores], left_out: Sequence[int]) -> pd.DataFrame:
+def overview(studies: Sequence[Scores], scored: Sequence[Scores]) -> pd.DataFrame:
     """A row per study: study, task, metric, trials, unscored, completed, stopped, diverged, mean, sd, min, median, max,
     mean_final, majority_score. `sd` has n - 1 below; numbers are NaN where there are no scores.
     """
     told = []
-    for study, out in zip(studies, left_out, strict=True):
-        score, status = study.trials["score"], study.trials["status"]
+    for study, known in zip(studies, scored, strict=True):
+        score, status = known.trials["score"], study.trials["status"]
         told.append(
             {
                 "study": study.name,
                 "task": study.task,
                 "metric": study.metric,
-                "trials": len(score) + out,
-                "unscored": out,
+                "trials": len(status),
+                "unscored": len(status) - len(score),
                 **{name: int(np.sum(status == name)) for name in ("completed", "stopped", "diverged")},
                 "mean": score.mean(),
                 "sd": score.std() if len(score) > 1 else float("nan"),

@@ -67,7 +67,7 @@ def compose(studies: Sequence[Scores], sources: Sequence[str]) -> tuple[str, Tab
     """
     scored = [_scored(study) for study in studies]
     left_out = [len(study.trials) - len(with_score.trials) for study, with_score in zip(studies, scored, strict=True)]
-    tables: Tables = {"studies": [("", about_studies.overview(scored, left_out))]}
+    tables: Tables = {"studies": [("", about_studies.overview(studies, scored))]}
     texts = about_studies.names(studies)
     chapters = [
         _of_study(*each, f"study-{i}") for i, each in enumerate(zip(texts, studies, scored, left_out, strict=True), 1)
