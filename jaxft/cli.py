@@ -31,6 +31,7 @@ COMMANDS = {
 ABOUT = f"""usage: jaxft run STUDY.yaml [option ...] [--key.sub value ...]
        jaxft plan STUDY.yaml [--key.sub value ...]
        jaxft bench [STUDY.yaml] [option ...] [--key.sub value ...]
+       jaxft report RUN|SCORES [RUN|SCORES ...] --out DIR
        jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
        jaxft --version
 
@@ -39,6 +40,7 @@ Fine-tune many seed variants of one pretrained encoder at once.
   run    {COMMANDS["run"]}
   plan   {COMMANDS["plan"]}
   bench  Measure how fast a study trains here, beside transformers and torch, and beside what the machine can.
+  report Say what the seeds decided: figures and statistics in one HTML page, of run folders and files of scores.
   export Write the finished trials of run folders for analyses elsewhere.
 
 `jaxft run --help` explains every key of a study.
@@ -142,7 +144,12 @@ def _command(words: list[str]) -> int:
                 print(EXPORT, end="")
                 return DONE
             return _export(rest)
-    known = [*COMMANDS, "bench", "export", "--help", "--version"]
+        case ["report", *rest]:
+            if {"-h", "--help"} & set(rest):
+                print(options.REPORT, end="")
+                return DONE
+            return _report(rest)
+    known = [*COMMANDS, "bench", "report", "export", "--help", "--version"]
     raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], known)}")
 
 
@@ -246,6 +253,24 @@ def _export(words: list[str]) -> int:
         _say(f"stopped; again with: {shlex.join(['jaxft', 'export', *words])}")
         return STOPPED
     print(f"{path}: {count} trials")
+    return DONE
+
+
+def _report(words: list[str]) -> int:
+    sources, given = options.sorted_out("report", words, ("out", "metric"))
+    if not sources or len(given["out"]) != 1 or len(given["metric"]) > 1:
+        raise BadInput(
+            "report: expected run folders or files of scores, and one folder, such as jaxft report runs/mrpc --out page"
+        )
+    from jaxft import report
+
+    try:
+        with _terminable():
+            page = report.build(sources, given["out"][0], *given["metric"])
+    except KeyboardInterrupt:
+        _say(f"stopped; again with: {shlex.join(['jaxft', 'report', *words])}")
+        return STOPPED
+    print(page)
     return DONE
 
 

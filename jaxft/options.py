@@ -17,6 +17,22 @@ RUN = """Options of run:
                         the same anywhere: the address of process 0, how many there are, and which this is.
 """
 
+REPORT = """usage: jaxft report RUN|SCORES [RUN|SCORES ...] --out DIR [--metric NAME]
+
+Say what the seeds decided, in one HTML page that needs nothing beside it: how good the best of n trials is, where the
+variance comes from, which trials failed, what stopping early would have gained; of several studies, how they compare.
+
+  RUN                   a run folder, also one of a study that goes on: its finished trials.
+  SCORES                a CSV with columns init_seed, order_seed, score and maybe more (further seeds end in _seed;
+                        with step, each row is an evaluation), a matrix (rows init seeds, columns order seeds), or
+                        the schema of Dodge et al. 2020 as JSON.
+  --out DIR             report.html, and tables/ with every table as CSV and JSON; an earlier report there is
+                        replaced.
+  --metric NAME         that scores the trials, such as accuracy; otherwise the study's own.
+
+It needs the libraries of: pip install 'jaxft[analysis]'
+"""
+
 
 class How(NamedTuple):
     """What the options of run say."""
