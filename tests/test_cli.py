@@ -90,7 +90,7 @@ def test_a_command_gets_the_study(called, command, capsys):
         ),
         (["run", "--train.lr", "1"], "run: expected a study, such as jaxft run STUDY.yaml"),
         (["rnu", "s.yaml"], "unknown command 'rnu'; did you mean run?"),
-        (["watch", "x"], "unknown command 'watch'; known: --help, --version, bench, export, plan, run"),
+        (["watch", "x"], "unknown command 'watch'; known: --help, --version, bench, export, plan, report, run"),
         (
             ["run", "missing.yaml"],
             "missing.yaml: cannot be read: No such file or directory; expected a study in YAML",
@@ -129,13 +129,13 @@ def test_help_and_bad_input_do_not_load_jax():
     code = """
 import sys
 from jaxft.cli import main
-good = ["--help", "run --help", "export --help", "bench --help"]
-codes = [main(w.split()) for w in [*good, "run missing.yaml", "rnu", "export x", "bench --widths 0"]]
+good = ["--help", "run --help", "export --help", "bench --help", "report --help"]
+codes = [main(w.split()) for w in [*good, "run missing.yaml", "rnu", "export x", "report x", "bench --widths 0"]]
 from jaxft import config, trials
 trials.expand(config.load(None))
 print(codes, [m for m in ("jax", "flax", "transformers", "numpy", "pandas") if m in sys.modules])
 """
-    assert python(code).stdout.splitlines()[-1] == "[0, 0, 0, 0, 2, 2, 2, 2] []"
+    assert python(code).stdout.splitlines()[-1] == "[0, 0, 0, 0, 0, 2, 2, 2, 2, 2] []"
 
 
 @pytest.mark.parametrize(

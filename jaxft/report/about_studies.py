@@ -48,7 +48,7 @@ def names(studies: Sequence[Scores]) -> list[str]:
     shared = 0
     while all(len(text) > shared and text[shared] == texts[0][shared] for text in texts):
         shared += 1
-    while shared and texts[0][shared - 1] not in "/ ":
+    while shared and not texts[0][:shared].endswith(("/", ", ")):
         shared -= 1
     return [text[shared:] or text for text in texts]
 
@@ -95,7 +95,21 @@ def _compared(group: list[Scores], at: str, several: bool) -> Part:
     table = part.attempt("Comparison table", compare.table, group)
     if table is not None:
         _told(part, table, texts, metric)
-        part.table("comparison", table, f"Each study, and its difference from {group[0].name}", open=True)
+        told = [
+            "study",
+            "trials",
+            "mean",
+            "sd",
+            "expected_best",
+            "difference",
+            "low",
+            "high",
+            "mean_p",
+            "mean_p_holm",
+            "paired",
+        ]
+        shown = table.assign(study=texts)[told]
+        part.table("comparison", table, f"Each study, and its difference from {texts[0]}", shown=shown, open=True)
     return part
 
 
@@ -131,7 +145,7 @@ def _told(part: Part, table: pd.DataFrame, texts: list[str], metric: str) -> Non
 
 def across(studies: Sequence[Scores]) -> Part:
     """Whether seeds that are good on one task are good on others."""
-    part = Part("across", "Are good seeds good on other tasks too?")
+    part = Part("across", "Are good seeds good on other tasks and in other studies too?")
     shared = [name for name in ("init_seed", "order_seed") if sum(name in study.factors for study in studies) > 1]
     others = sorted({name for study in studies for name in study.factors} - {"init_seed", "order_seed"})
     shared += [name for name in others if sum(name in study.factors for study in studies) > 1]
@@ -146,7 +160,7 @@ def across(studies: Sequence[Scores]) -> Part:
             top = table.loc[table["rho"].abs().idxmax()]
             part.draw(
                 figures.across_tasks(table, name),
-                f"{factor(name).capitalize()}s on {count(len(table), 'pair')} of tasks: the strongest rank "
+                f"{factor(name).capitalize()}s on {count(len(table), 'pair')} of tasks or studies: the strongest rank "
                 "correlation of their means is "
                 f"{number(top['rho'], 2)}, between {top['task_a']} and {top['task_b']} "
                 f"({count(int(top['seeds']), 'seed')}; "
