@@ -8,7 +8,7 @@ from hashlib import sha256
 from itertools import pairwise, product
 from typing import Any, NamedTuple
 
-from jaxft import policies, spec
+from jaxft import spec
 from jaxft.check import FREE, WHOLE, check, swept
 from jaxft.errors import BadInput
 from jaxft.study import KEYS, Numbers, SeedGrid, StopConfig, Study, build, flat
@@ -103,7 +103,10 @@ def expand(study: Study) -> list[Trial]:
         BadInput: a value out of range, an unknown sweep key or policy, no seeds, or a trial that is there twice.
     """
     check(study)
-    policies.load(study.policy)
+    if study.policy:
+        from jaxft import policies  # which takes numpy's time
+
+        policies.load(study.policy)
     rows = _rows(study.seeds)
     sweep = {key: swept(key, values) for key, values in study.sweep.items()}
     count = len(rows) * math.prod(len(values) for values in sweep.values())
