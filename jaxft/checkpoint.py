@@ -66,6 +66,8 @@ class Checkpoints:
         self.part = f"{self._own}p{process}"
         self._writing: threading.Thread | None = None
         self._failed = ""
+        self.holds: dict[str, int] = {}
+        """By trial, the step at which this process has set it down, in what is there as a whole."""
         self._whole: list = [path for part in self._parts() for path in _finished(part)]
         self.number = max((int(path.name) for path in self._whole), default=0)
         """Of the last one."""
@@ -142,6 +144,8 @@ class Checkpoints:
             for old in _finished(target.parent):
                 if int(old.name) < int(target.name) and not waiting & _files(old).keys():
                     old.rmtree()
+            there = (_files(path) for path in _finished(target.parent))
+            self.holds = {name: found.step for files in there for name, found in files.items()}
         except Exception as error:  # a full disk, a store that is gone: training goes on
             self._failed = line(error)
 

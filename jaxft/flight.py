@@ -3,7 +3,7 @@ up again by the next.
 """
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from warnings import warn
 
@@ -66,7 +66,7 @@ class Flight:
 
     def set_down(
         self, pool: Pool, slots: Iterable[int], records: Mapping[int, Record],
-        outside: Iterable[tuple[Record, Replica]], decided: Mapping,
+        outside: Sequence[tuple[Record, Replica]], decided: Mapping,
     ) -> None:  # fmt: skip
         """Writes a checkpoint.
 
@@ -80,8 +80,12 @@ class Flight:
         if self._checkpoints:
             self._checkpoints.wait()  # before more is taken into host memory
             where = {"decided": dict(decided), **_here(pool)}
-            taken = [*((records[slot], replica) for slot, replica in pool.taken(slots)), *outside]
-            self._checkpoints.save({one.trial.id: _parked(replica, one, where) for one, replica in taken}, self.waiting)
+            taken = [(records[slot], replica) for slot, replica in pool.taken(slots)]
+            # Those outside stand still: what an earlier checkpoint holds of them is not written again.
+            still = {one.trial.id for one, _ in outside if self._checkpoints.holds.get(one.trial.id) == one.step}
+            taken += [(one, replica) for one, replica in outside if one.trial.id not in still]
+            parked = {one.trial.id: _parked(replica, one, where) for one, replica in taken}
+            self._checkpoints.save(parked, still | self.waiting.keys())
             self._last = time.monotonic()
 
     def stop(self) -> None:

@@ -45,6 +45,8 @@ class Record:
     logits: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     earlier: str = ""
     """At which other widths it was trained before."""
+    left_at: float | None = None
+    """When it left its slot, while it waits outside."""
 
     @property
     def left(self) -> int:
@@ -95,10 +97,18 @@ class Record:
         """Its scores so far, one for each evaluation on dev."""
         return [each.metrics[self.metric] for each in self.evaluations if each.split == "dev"]
 
-    def went_on(self, slot: int, waited: float) -> None:
-        """It has a slot again, after so many seconds outside of one."""
-        self.slot = slot
-        self.began += waited
+    @property
+    def seconds(self) -> float:
+        """How long it has been in slots."""
+        return (self.left_at or time.monotonic()) - self.began
+
+    def leave(self) -> None:
+        """It has to wait, outside of a slot."""
+        self.left_at = time.monotonic()
+
+    def enter(self, slot: int) -> None:
+        """It has a slot again."""
+        self.began, self.slot, self.left_at = time.monotonic() - self.seconds, slot, None
 
     def saved(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What it has seen so far, for `resumed`: what JSON can say, and arrays by name."""
@@ -106,8 +116,7 @@ class Record:
         rows = [evaluation._asdict() for evaluation in self.evaluations]
         arrays = {"/".join(at): values for at, values in self.logits.items()}
         losses = np.concatenate(self.losses) if self.losses else np.zeros(0, np.float32)
-        seconds = time.monotonic() - self.began
-        return {"numbers": numbers, "seconds": seconds, "evaluations": rows}, arrays | {"losses": losses}
+        return {"numbers": numbers, "seconds": self.seconds, "evaluations": rows}, arrays | {"losses": losses}
 
     def resumed(self, told: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Goes on from what `saved` gave.
@@ -159,7 +168,7 @@ class Record:
             slot=self.slot,
             device=device,
             precision=precision,
-            seconds=time.monotonic() - self.began,
+            seconds=self.seconds,
             earlier=self.earlier,
         )
 

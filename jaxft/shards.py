@@ -26,6 +26,9 @@ DATA_SETS = ("evals", "losses", "predictions", "trials")
 
 _OLDEST = [name for name in COLUMNS["trials"] if name not in LATER]
 
+Curve = tuple[list[float], str, str, int]
+"""Of a finished trial: its score at every evaluation on dev, in order, its status, the reason and its steps."""
+
 Flushes = Mapping[str, pa.Table]
 """By file name, in order, the rows in trials/ of each flush that is whole; each trial once."""
 
@@ -80,8 +83,8 @@ def frame(folder: Folder, kind: str, whole: Flushes) -> pd.DataFrame:
     return pa.concat_tables(found or [empty], promote_options="default").to_pandas()
 
 
-def curves(folder: Folder) -> dict[str, tuple[list[float], str, str, int]]:
-    """Of each finished trial: its score at every evaluation on dev, in order, its status, the reason and its steps.
+def curves(folder: Folder) -> dict[str, Curve]:
+    """How each finished trial went, by its id.
 
     Raises:
         BadInput: a file cannot be read.

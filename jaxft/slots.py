@@ -4,7 +4,6 @@ Of a run in several processes each knows the places and steps of all trials, and
 that wait outside, of its own.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,7 +29,6 @@ class Outside(NamedTuple):
     process: int
     """The one that keeps it; it goes on in a slot of the same."""
     step: int
-    since: float
     record: Record | None
     """None in other processes, as the replica."""
     replica: Replica | None
@@ -100,16 +98,28 @@ class Slots:
 
     def fill(self) -> None:
         """Gives free slots the next trials: new ones, some from a checkpoint, some that waited outside."""
+        while self._entered():
+            self._judge()
+
+    def _entered(self) -> bool:
+        """Fills slots until all are taken, or nobody is left to enter; whether anybody has.
+
+        Those from a checkpoint that have yet to be judged leave their slots again. Nobody is judged before all have
+        been seen: who waited when the run was stopped has come to its rung long ago.
+        """
+        entered = False
         while new := self._scheduler.fill(self._may_enter):
+            entered = True
             back = {slot: self._outside.pop(trial.id) for slot, trial in new.items() if trial.id in self._outside}
             self._pool.put({slot: outside.replica for slot, outside in back.items()})
             for slot, outside in back.items():
                 self._at[slot] = outside.step
                 if outside.record:
-                    outside.record.went_on(slot, time.monotonic() - outside.since)
+                    outside.record.enter(slot)
                     self._records[slot] = outside.record
             self._enter({slot: trial for slot, trial in new.items() if slot not in back})
-            self._judge()  # of those from a checkpoint some wait; their slots take others
+            self._park()
+        return entered
 
     def look(self, report: Report, steps: int) -> Block:
         """What a block of so many steps has come to."""
@@ -179,21 +189,26 @@ class Slots:
             elif name in self._outside:
                 outside = self._outside.pop(name)
                 self._note(outside.trial, outside.record, *self._stopped)
-        self._park([slot for name, slot in slots.items() if self._contest.waits(name)])
+        self._park()
 
     @property
     def _stopped(self) -> tuple[str, str]:
         return "stopped", self._policy.partition("(")[0].strip()
 
-    def _park(self, slots: Sequence[int]) -> None:
-        """Takes trials out of their slots. The replica that stays behind is nobody's, until its slot is filled."""
+    def _park(self) -> None:
+        """Takes those that wait for a verdict out of their slots.
+
+        The replica that stays behind is nobody's, until its slot is filled.
+        """
+        slots = [slot for slot, trial in self._scheduler.running.items() if self._contest.waits(trial.id)]
         if not slots:
             return
         taken = dict(self._pool.taken(slots))
         for slot, trial in self._scheduler.settle(slots).items():
             record, replica = self._records.pop(slot, None), taken.get(slot)
-            process, step = self._pool.process(slot), self._at.pop(slot)
-            self._outside[trial.id] = Outside(trial, process, step, time.monotonic(), record, replica)
+            if record:
+                record.leave()
+            self._outside[trial.id] = Outside(trial, self._pool.process(slot), self._at.pop(slot), record, replica)
 
     def _end(self, slot: int, status: str, reason: str) -> None:
         (trial,) = self._scheduler.settle([slot]).values()

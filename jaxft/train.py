@@ -1,7 +1,7 @@
 """The loop: fill the slots, run a block on the devices, look at the scores, settle, write rows, refill."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from warnings import warn
 
 import jax
@@ -37,7 +37,9 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
         Lost: another process is gone.
     """
     if shard and study.policy:
-        raise BadInput(f"policy: {study.policy} ranks all trials, and a shard has only its own; run without --shard")
+        raise BadInput(
+            f"policy: {study.policy} ranks all trials of a program, and a shard has only its own; run without --shard"
+        )
     progress = progress or Progress.choose(quiet=processes.index() > 0)
     trials = expand(study)
     wanted = share(trials, shard) if shard else trials
@@ -58,6 +60,9 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
         missing = [trial for trial in wanted if trial.id not in done]
         names = {trial.id for trial in missing}
         flight = departing(path, shard, names, study.pool.checkpoint_minutes, fresh=fresh)
+        # One reads for all, before the pools take memory.
+        known = shards.curves(store.folder) if study.policy and processes.index() == 0 else {}
+        past = processes.told(known)[0]
         progress.start(len(wanted), len(wanted) - len(missing))
         for group, width in zip(groups, widths, strict=True):
             names = {trial.id for trial in group.trials}
@@ -66,7 +71,8 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
             if here:
                 if any(processes.told(flight.halt.asked)):  # in the last block of the group before
                     flight.stop()
-                _run_group(group, here, pooled(group, width, there), store, flight, study.policy, progress)
+                contest = _contest(group, study.policy, past)
+                _run_group(group, here, pooled(group, width, there), store, flight, contest, study.policy, progress)
         flight.over()
     except Exception:
         flight.rest()  # while the folder is still this process's
@@ -78,28 +84,27 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
 
 
 def _run_group(
-    group: Group, trials: Sequence[Trial], pool: Pool, store: Store, flight: Flight, policy: str | None, progress
-) -> None:
+    group: Group, trials: Sequence[Trial], pool: Pool, store: Store, flight: Flight, contest: Contest,
+    policy: str | None, progress,
+) -> None:  # fmt: skip
     """Of a pool that is gone, with its memory, when the next group's is made."""
     kept = store.resolved.get(group.name, {}).get("slots", {})
     if group.recipe.every not in kept:
         store.resolve(group.name, {"slots": {group.recipe.every: pool.slots_per_device}})
     store.examples(group.task)
     progress.compiled(pool.compile_seconds)
-    contest = _contest(group, policy, store)
     with flight.halt:
         for news in work(Slots(group, trials, pool, flight, contest, policy or ""), pool, flight):
             store.append(list(news.rows))
             progress.block(news)
 
 
-def _contest(group: Group, policy: str | None, store: Store) -> Contest:
+def _contest(group: Group, policy: str | None, past: Mapping[str, shards.Curve]) -> Contest:
     """Of all trials of a group, with what is known of those that are finished."""
     every = group.recipe.every
     contest = Contest(policies.load(policy), {t.id: -(-group.lengths[t.id].total // every) for t in group.trials})
     if policy:
         own = policy.partition("(")[0].strip()
-        past = processes.told(shards.curves(store.folder))[0]
         for trial in (trial.id for trial in group.trials if trial.id in past):
             curve, status, reason, steps = past[trial]
             for score in curve:

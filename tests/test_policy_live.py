@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxft.flight import Stopped
 from jaxft.stats.replay import replay
 
 POLICY = "start_many(fraction=0.4, keep=2)"
+ASHA = "successive_halving(first=0.2, asynchronous=True)"
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,29 @@ def test_a_stop_while_some_wait_outside_changes_nothing(base, judged, tmp_path, 
     assert first.taken + last.taken == watched.taken
 
 
+def test_a_stop_changes_no_verdict_of_a_policy_that_does_not_wait_for_all(base, tmp_path):
+    """Nobody is judged before all that were in flight are known again."""
+    (tmp_path / "whole").mkdir()
+    path = train.run(study(base, tmp_path / "whole", policy=ASHA), progress=Quiet())
+    assert "stopped" in set(rows(path)["status"])
+    settings = study(base, tmp_path, policy=ASHA)
+    with pytest.raises(Stopped):
+        train.run(settings, progress=Until(3))
+    train.run(settings, progress=Quiet())
+    same_bits(tmp_path / "run", path)
+
+
+def test_who_waits_outside_is_written_once(base, judged, tmp_path):
+    """A checkpoint after each block: the second holds four that wait from then on, the third the two that train."""
+    settings = study(base, tmp_path, policy=POLICY, pool={"checkpoint_minutes": 1e-4})
+    with pytest.raises(Stopped):
+        train.run(settings, progress=Until(3))
+    files = list((tmp_path / "run" / "checkpoints" / "p0").glob("*/*.safetensors"))
+    assert Counter(file.parent.name for file in files) == {"000002": 4, "000003": 2}
+    train.run(settings, progress=Quiet())
+    same_bits(tmp_path / "run", judged[0])
+
+
 def test_finished_trials_count_when_others_are_added(base, whole, tmp_path):
     """A policy that is given later finds those that have completed, and keeps none that is not better."""
     train.run(study(base, tmp_path, seeds={"order": 1}), progress=Quiet())
@@ -123,7 +148,7 @@ def test_finished_trials_count_when_others_are_added(base, whole, tmp_path):
     [
         POLICY,
         "median(grace=0.2, least=2)",
-        "successive_halving(first=0.2, asynchronous=True)",
+        ASHA,
         "successive_halving(first=0.2)",
     ],
 )
@@ -160,7 +185,7 @@ def test_what_is_no_policy_is_one_line(base, tmp_path, capsys, words, said):
 
 
 def test_a_shard_has_not_the_others_to_rank_against(base, tmp_path):
-    with pytest.raises(BadInput, match="ranks all trials, and a shard has only its own"):
+    with pytest.raises(BadInput, match="ranks all trials of a program, and a shard has only its own"):
         train.run(study(base, tmp_path, policy=POLICY), progress=Quiet(), shard=(1, 2))
 
 

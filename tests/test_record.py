@@ -26,7 +26,7 @@ def observe(one: Record, step: int, logits, tried: bool = False) -> None:
 
 
 def end(one: Record):
-    return one.ended("completed", "", slots_per_device=1, device="cpu:0 of 1", precision="highest")
+    return one.ended("completed", "", policy="", slots_per_device=1, device="cpu:0 of 1", precision="highest")
 
 
 def test_losses_and_scores_of_a_whole_trial():
@@ -115,3 +115,16 @@ def test_every_public_name_is_there():
         assert callable(getattr(jaxft, name))
     with pytest.raises(AttributeError, match="nothing"):
         _ = jaxft.nothing
+
+
+def test_time_outside_of_a_slot_is_not_counted(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    one = record()
+    one.began = 100.0
+    for seconds, then in ((3, one.leave), (50, lambda: one.enter(7)), (2, one.leave), (50, lambda: None)):
+        now[0] += seconds
+        then()
+    assert one.seconds == 5
+    assert one.saved()[0]["seconds"] == 5
+    assert one.slot == 7

@@ -108,7 +108,7 @@ def observed(trial, *blocks: tuple[int, float, bool]) -> Ended:
         one.observe(step, losses, {"dev": logits if right == right else np.full((4, 2), NAN)}, tried=tried)
     *_, (step, _, tried) = blocks
     ends = ("diverged", "non_finite_loss") if tried else ("completed", "") if step == 8 else ("stopped", "one_class")
-    return one.ended(*ends, slots_per_device=1, device="cpu:0", precision="highest")
+    return one.ended(*ends, policy="", slots_per_device=1, device="cpu:0", precision="highest")
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")

@@ -11,7 +11,7 @@ def median(grace: float = 0.2, least: int = 3) -> Policy:
     """Stops a trial whose best score so far is below the median of the others' mean scores up to the same evaluation.
 
     Nobody waits: a trial is held against those that have come as far, so the decisions depend on the order in which
-    trials run, that is on the number of slots.
+    trials run: on slots, and kills.
 
     Args:
         grace: a fraction of a trial's evaluations before which it is not judged.

@@ -10,15 +10,16 @@ from jaxft.policies import GO, STOP, WAIT, Policy, Standing, at_fraction, betwee
 def successive_halving(start: int = 0, factor: int = 2, first: float = 0.125, asynchronous: bool = False) -> Policy:
     """Keeps one in `factor` of the trials at each of several rungs, by the best score so far.
 
-    The rungs lie at `first`, `first` * factor, `first` * factor^2, ... of a trial's evaluations.
+    The rungs lie at `first`, `first` * factor, `first` * factor^2, ... of a trial's evaluations; of trials of unequal
+    length those of the same number are compared.
 
     Args:
         start: trials of a cohort; 0 for all of the study.
         factor: of those that come to a rung, one in so many goes on (rounded up).
         first: the first rung, as a fraction of a trial's evaluations.
         asynchronous: a trial goes on as soon as it is among the best 1 / factor of those that have come so far
-            (rounded down), and waits as long as it is not. Then the decisions depend on who comes when, that is on
-            the number of slots. Without it a rung is decided once all have come.
+            (rounded down), and waits as long as it is not. Then the decisions depend on who comes when: on slots,
+            processes, and kills. Without it a rung is decided once all have come.
 
     Raises:
         BadInput: an argument is out of its range.
