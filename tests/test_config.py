@@ -208,7 +208,7 @@ BAD = [
     ("lr: 1", "lr: unknown key; did you mean train.lr?"),
     (
         "qqq: 1",
-        "qqq: unknown key; known: eval, method, model, name, out, pool, seeds, stop, sweep, task, train",
+        "qqq: unknown key; known: eval, method, model, name, out, policy, pool, seeds, stop, sweep, task, train",
     ),
     ("3: 1", "3: unknown key"),
     ("train: 3", "train: expected keys below it, such as train.optimizer, found 3"),
@@ -290,7 +290,7 @@ def test_differences_name_what_differs_and_nothing_that_may():
         "model: embedded in the run folder, x now",
         "train.lr: 2e-05 in the run folder, 3e-05 now",
     ]
-    assert config.differences(old, replace(old, pool=config.PoolConfig(slots=2))) == []
+    assert config.differences(old, replace(old, pool=config.PoolConfig(slots=2), policy="median")) == []
 
 
 @pytest.fixture

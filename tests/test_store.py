@@ -28,7 +28,7 @@ def test_columns_are_those_of_the_contract(tmp_path):
     scores = ["metric", "best_score", "best_step", "final_score", "test_at_best", "test_at_final", "majority_score"]
     where = ["slots_per_device", "slot", "device", "earlier", "precision", "seconds", "versions"]
     expected = {
-        "trials": [*names, *seeds, "hp.train.lr", "n_train", "status", "reason", "steps", *scores, *where],
+        "trials": [*names, *seeds, "hp.train.lr", "n_train", "status", "reason", "policy", "steps", *scores, *where],
         "evals": ["trial", "step", "epoch", "split", "loss", "accuracy", "f1"],
         "losses": ["trial", "train_loss"],
         "predictions": ["trial", "split", "at", "logits"],
