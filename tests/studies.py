@@ -1,5 +1,8 @@
 """Whole studies as tests run them: quietly, in a folder of their own, and how to read what came of them."""
 
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import yaml
@@ -32,6 +35,19 @@ class Quiet:
 
     def finish(self, folder):
         pass
+
+
+class Until(Quiet):
+    """Asks the run to stop in a block, as a scheduler that preempts it would."""
+
+    def __init__(self, block: int):
+        super().__init__()
+        self.last = block
+
+    def block(self, news):
+        super().block(news)
+        if self.blocks == self.last:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def study(base, folder, **changes):

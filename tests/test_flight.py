@@ -1,7 +1,5 @@
 """Trials in flight: set down and taken up again, bit for bit, whatever happened to their files."""
 
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,26 +7,13 @@ import jax
 import numpy as np
 import pytest
 import toys
-from studies import Quiet, rows, same_bits, study
+from studies import Quiet, Until, rows, same_bits, study
 
 from jaxft import checkpoint, store, train
 from jaxft.checkpoint import Checkpoints, Parked, Unreadable
 from jaxft.errors import Note
 from jaxft.flight import Stopped
 from jaxft.replica import Replica
-
-
-class Until(Quiet):
-    """Asks the run to stop in a block, as a scheduler that preempts it would."""
-
-    def __init__(self, block: int):
-        super().__init__()
-        self.last = block
-
-    def block(self, news):
-        super().block(news)
-        if self.blocks == self.last:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Policies in a real run: who is stopped, who waits outside of a slot, and that waiting changes no bit."""
 
-import os
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import toys
-from studies import MOVING, Quiet, rows, same_bits, study
+from studies import MOVING, Quiet, Until, rows, same_bits, study
 
 from jaxft import cli, policies, store, train
 from jaxft.errors import BadInput
@@ -82,19 +80,6 @@ def test_who_waited_outside_is_as_if_it_had_not(whole, judged):
     for trial in kept:
         for at in ("best", "final"):
             assert a[trial, "dev", at].tobytes() == b[trial, "dev", at].tobytes()
-
-
-class Until(Quiet):
-    """Asks the run to stop in a block."""
-
-    def __init__(self, block: int):
-        super().__init__()
-        self.last = block
-
-    def block(self, news):
-        super().block(news)
-        if self.blocks == self.last:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("block", [2, 3, 5])

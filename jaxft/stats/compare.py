@@ -10,19 +10,9 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from jaxft.errors import BadInput
-from jaxft.stats import measures, pairs
+from jaxft.stats import failures, measures, pairs
 from jaxft.stats.measures import NAN, Row
 from jaxft.stats.scores import Scores
-
-NEAR = 1e-4
-"""A trial failed if its best score is at most this far above the majority's: as scores are rounded in files."""
-MAJORITIES = {
-    ("mrpc", "accuracy_f1"): (279 / 408 + 558 / 687) / 2,
-    ("rte", "accuracy"): 146 / 277,
-    ("cola", "mcc"): 0.0,
-    ("sst2", "accuracy"): 444 / 872,
-}
-"""What the best constant prediction scores on the dev sets of GLUE, for scores that come without it."""
 
 
 def compare(
@@ -178,9 +168,7 @@ def threshold(scores: Scores, failed_below: float | None = None) -> np.ndarray:
     """[trials]: the score at which each failed, see `compare`; NaN where it is not known."""
     if failed_below is not None:
         return np.full(len(scores.trials), float(failed_below))
-    known = scores.trials["majority_score"].to_numpy(np.float64)
-    of_glue = MAJORITIES.get((scores.task.lower().replace("-", ""), scores.metric), NAN)
-    return np.where(np.isnan(known), of_glue, known) + NEAR
+    return failures.majority(scores) + failures.MARGIN
 
 
 def failed(scores: Scores, failed_below: float | None = None) -> np.ndarray:

@@ -36,6 +36,12 @@ less than 10,000 examples it is less than one of them.
 """
 
 
+def majority(scores: Scores) -> np.ndarray:
+    """[trials] float64: what the best constant prediction scores; NaN where neither source nor task tells."""
+    known, found = _paper(scores), _numbers(scores.trials, "majority_score")
+    return np.where(np.isnan(found), known.majority, found) if known else found
+
+
 def rates(scores: Scores, margin: float = MARGIN, confidence: float = 0.95) -> pd.DataFrame:
     """How many trials failed, by each definition that the source can tell.
 
@@ -94,15 +100,14 @@ def outcomes(scores: Scores, margin: float = MARGIN) -> pd.Series:
     score, final = _numbers(trials, "score"), _numbers(trials, "final_score")
     last = score if np.isnan(final).all() else final
     status, reason = _texts(trials, "status"), _texts(trials, "reason")
-    majority = _majority(scores, trials)
-    if majority is None and "completed" in status:
+    bound = majority(scores)
+    if np.isnan(bound).any() and "completed" in status:
         raise BadInput(f"{scores.name}: the majority's score is not known; give it in a column majority_score")
-    poor = [majority is None or not last[i] > majority[i] + margin for i in range(len(trials))]
-    found = [_became(*each) for each in zip(status, reason, poor, strict=True)]
+    found = [_became(*each) for each in zip(status, reason, ~(last > bound + margin), strict=True)]
     return pd.Series(found, pd.Index(trials["trial"], name="trial"), name="outcome", dtype=object)
 
 
-def _became(status: str, reason: str, poor: bool) -> str:
+def _became(status: str, reason: str, poor: np.bool) -> str:
     if by_policy(status, reason):
         return "stopped"
     if status == "diverged":
@@ -237,22 +242,15 @@ def _paper(scores: Scores) -> _Known | None:
     return None if known and named and scores.metric not in known.metrics else known
 
 
-def _majority(scores: Scores, trials: pd.DataFrame) -> np.ndarray | None:
-    """[n]: the majority's score, by trial."""
-    known, found = _paper(scores), _numbers(trials, "majority_score")
-    found = np.where(np.isnan(found), known.majority, found) if known else found
-    return None if np.isnan(found).any() else found
-
-
 def _definitions(scores: Scores, trials: pd.DataFrame, margin: float) -> Iterator[tuple[str, np.ndarray]]:
     """Names, and which trials failed [n]."""
-    majority, paper = _majority(scores, trials), _paper(scores)
+    bound, paper = majority(scores._replace(trials=trials)), _paper(scores)
     score, final = _numbers(trials, "score"), _numbers(trials, "final_score")
     names, reason = [str(name) for name in trials["trial"]], _texts(trials, "reason")
-    if majority is not None:
-        yield "majority at the best", ~(score > majority + margin)
+    if not np.isnan(bound).any():
+        yield "majority at the best", ~(score > bound + margin)
         if not np.isnan(final).all():
-            yield "majority at the end", ~(final > majority + margin)
+            yield "majority at the end", ~(final > bound + margin)
     dropped = np.array(_texts(trials, "status")) != "completed"
     if scores.run is not None:
         said = scores.run.predictions.query("split == 'dev' and at == 'final'")
