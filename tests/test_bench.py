@@ -497,7 +497,7 @@ def test_words_are_options_or_keys_of_the_study(tmp_path):
         (["--record", "no/r.jsonl"], "bench: --record: no/r.jsonl: cannot be written (No such file or directory)"),
         (
             ["--rond", "1"],
-            "rond: unknown key; known: eval, method, model, name, out, pool, seeds, stop, sweep, task, train",
+            "rond: unknown key; known: eval, method, model, name, out, policy, pool, seeds, stop, sweep, task, train",
         ),
     ],
 )

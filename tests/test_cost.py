@@ -12,7 +12,7 @@ import pytest
 import toys
 import yaml
 
-from jaxft import cli, cost, forecast, models, replica, scale
+from jaxft import cli, cost, forecast, memory, models, replica, scale
 from jaxft.data import batch
 from jaxft.progress import duration
 from jaxft.study import Study
@@ -238,10 +238,10 @@ def test_a_checkpoint_holds_three_numbers_a_parameter_and_the_order_of_the_data(
     one = replica_of(BASE)
     parameters = sum(math.prod(shape) for shape in shapes(BASE).values())
     order = 4 * (math.prod(one.plan.shape) + math.prod(one.places.shape))
-    assert 0 <= forecast.saved(one) - 12 * parameters - order < 500, "counters and settings"
-    assert 32 * forecast.saved(one) == pytest.approx(40e9, rel=0.1)
+    assert 0 <= memory.held(one) - 12 * parameters - order < 500, "counters and settings"
+    assert 32 * memory.held(one) == pytest.approx(40e9, rel=0.1)
     few = replica_of(BASE | {"vocab_size": 1000})
-    assert forecast.saved(one) - forecast.saved(few) == 12 * 29522 * 768
+    assert memory.held(one) - memory.held(few) == 12 * 29522 * 768
 
 
 def test_the_predictions_for_the_paper_are_those_of_the_formula(capsys):
