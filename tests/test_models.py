@@ -124,7 +124,7 @@ def test_init_depends_on_seed_and_name_only(tiny, kind):
     config, logits = CONFIGS[kind] | {"initializer_range": 0.5}, HEADS[kind][1]
 
     def init(seed, classes=3, **changes):
-        return jax.jit(models.assemble(config | changes, classes).init)(_key(seed))
+        return jax.jit(models.assemble(config | changes, classes).init, compiler_options=OPTIMISED)(_key(seed))
 
     again, other = init(1), init(2)
     drawn = {name for name in params if name.endswith(("kernel", "embedding"))}
