@@ -146,7 +146,7 @@ def test_collapse_rules_stop_a_trial_and_say_so(base, tmp_path):
 
 
 def test_a_plan_trains_nothing_and_knows_what_is_done(base, whole, tmp_path):
-    settings = study(base, tmp_path)
+    settings = study(base, tmp_path, policy="start_many(fraction=0.4, keep=2)")
     (fresh,) = forecast.plan(settings)
     assert not (tmp_path / "run").exists()
     assert (fresh.trials, fresh.done, fresh.steps, fresh.every, fresh.slots) == (6, 0, (10, 10), 2, 2)
@@ -155,6 +155,8 @@ def test_a_plan_trains_nothing_and_knows_what_is_done(base, whole, tmp_path):
     text = forecast.describe(settings, [fresh])
     assert "6 trials" in text
     assert "a replica" in text
+    # Six trials of two of five evaluations, and two of the other three.
+    assert "policy    start_many(fraction=0.4, keep=2): 60% of all steps if scores were equal" in text
 
 
 REFUSED = {
