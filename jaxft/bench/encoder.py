@@ -58,7 +58,9 @@ class Stacked:
         import torch  # pyright: ignore[reportMissingImports] (an extra)
 
         self._torch, self.config = torch, models[0].config
-        self.params, self._buffers = torch.func.stack_module_state(list(models))
+        params, self._buffers = torch.func.stack_module_state(list(models))
+        # Detached: as leaves of autograd they would have it keep a graph of the gradients too, gigabytes of it.
+        self.params = {name: param.detach() for name, param in params.items()}
         self._plain = models[0].train().to("meta")  # whose own weights nobody reads
         self._mapped = torch.vmap(torch.func.grad_and_value(self._loss), randomness="different")
 
