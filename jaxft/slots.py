@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxft import processes
+from jaxft import policies, processes
 from jaxft.contest import Contest
 from jaxft.flight import Flight, resumed
 from jaxft.groups import Group, entry
@@ -193,7 +193,7 @@ class Slots:
 
     @property
     def _stopped(self) -> tuple[str, str]:
-        return "stopped", self._policy.partition("(")[0].strip()
+        return "stopped", policies.reason(self._policy)
 
     def _park(self) -> None:
         """Takes those that wait for a verdict out of their slots.

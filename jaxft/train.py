@@ -104,7 +104,7 @@ def _contest(group: Group, policy: str | None, past: Mapping[str, shards.Curve])
     every = group.recipe.every
     contest = Contest(policies.load(policy), {t.id: -(-group.lengths[t.id].total // every) for t in group.trials})
     if policy:
-        own = policy.partition("(")[0].strip()
+        own = policies.reason(policy)
         for trial in (trial.id for trial in group.trials if trial.id in past):
             curve, status, reason, steps = past[trial]
             for score in curve:

@@ -71,6 +71,11 @@ def load(text: str | None) -> Policy:
     return getattr(import_module(f"{__name__}.{name}"), name)(**args)
 
 
+def reason(text: str) -> str:
+    """What the rows of trials say that the policy of this spec has stopped: its name."""
+    return text.partition("(")[0].strip()
+
+
 def between(low: float, name: str, value: float, high: float) -> None:
     """Says that an argument is out of its range.
 
