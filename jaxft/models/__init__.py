@@ -98,14 +98,7 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
         BadInput: the config is of an architecture that is not supported.
     """
     kind, sizes, kept = family.find(config), layers.sizes(config), kept or {}
-    network = kind.network(compact.smaller(config, kept), classes)
-
-    def computed(params: Params) -> Params:
-        """A linear map computes in the precision of its kernel."""
-        exact = (f"{kind.fresh[-1]}/kernel", f"{kind.fresh[-1]}/bias")
-        linear = {name.removesuffix("kernel") for name in params if name.endswith("/kernel") and name not in exact}
-        lowered = {f"{module}{leaf}" for module in linear for leaf in ("kernel", "bias")}
-        return {name: value.astype(dtype) if name in lowered else value for name, value in params.items()}
+    network = kind.network(compact.smaller(config, kept), classes, dtype)
 
     def apply(
         params: Params,
@@ -115,7 +108,7 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
         edit: Edit = same,
     ) -> Out:
         drop = partial(layers.dropout, key, rate)
-        return cast(Out, network.apply({"params": tree.nest(computed(params))}, batch, drop, edit))
+        return cast(Out, network.apply({"params": tree.nest(params)}, batch, drop, edit))
 
     row, one = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1,), jnp.int32)
     batch = Batch(row, row, row, row, one, one, jnp.zeros((1,)))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxft import keys
 from jaxft.errors import BadInput
-from jaxft.models.operations import attend, gelu, lookup, read
+from jaxft.models.operations import attend, gelu, lookup, product, read
 from jaxft.types import Batch, Edit, Params
 
 zeros = nn.initializers.zeros
@@ -42,10 +42,12 @@ class Sizes(NamedTuple):
     eps: float
     std: float
     """Of the normal distribution of fresh kernels and embeddings."""
+    dtype: str = "float32"
+    """What linear maps and attention compute in; parameters are float32."""
 
 
-def sizes(config: Mapping[str, Any]) -> Sizes:
-    """Reads a Hugging Face config of the BERT kind.
+def sizes(config: Mapping[str, Any], dtype: str = "float32") -> Sizes:
+    """Reads a Hugging Face config of the BERT kind; `dtype` is not from there.
 
     Raises:
         BadInput: a size is missing or not a positive integer, or the encoder is of a kind that is not built.
@@ -86,6 +88,7 @@ def sizes(config: Mapping[str, Any]) -> Sizes:
         act=config.get("hidden_act", "gelu"),
         eps=number("layer_norm_eps", 1e-12),
         std=number("initializer_range", 0.02),
+        dtype=dtype,
     )
 
 
@@ -122,21 +125,23 @@ def dropout(key: Key[Array, ""] | None, rate: Float[Array, ""] | float, name: st
 
 
 class Linear(nn.Module):
-    """Holds a kernel [inputs, outputs] and a bias [outputs]."""
+    """Holds a kernel [inputs, outputs] and a bias [outputs] of a map that computes in `dtype`."""
 
     inputs: int
     outputs: int
+    dtype: str = "float32"
 
     @nn.compact
-    def __call__(self) -> tuple[Array, Array]:
-        """The two of them, for `dense`."""
-        return self.param("kernel", zeros, (self.inputs, self.outputs)), self.param("bias", zeros, (self.outputs,))
+    def __call__(self) -> tuple[Array, Array, str]:
+        """The three of them, for `dense`."""
+        kernel = self.param("kernel", zeros, (self.inputs, self.outputs))
+        return kernel, self.param("bias", zeros, (self.outputs,)), self.dtype
 
 
-def dense(x: Array, linear: tuple[Array, Array]) -> Array:
-    """x through a linear map, in the precision of its kernel."""
-    kernel, bias = linear
-    return x.astype(kernel.dtype) @ kernel + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+def dense(x: Array, linear: tuple[Array, Array, str]) -> Array:
+    """x through a linear map, in its dtype."""
+    kernel, bias, dtype = linear
+    return product(x.astype(dtype), kernel) + bias.astype(dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 class Norm(nn.Module):
@@ -200,7 +205,7 @@ class Layer(nn.Module):
         Its dropout sites are "attention", "attention_out" and "output".
         """
         s = self.sizes
-        query, key, value = (Linear(s.width, s.width, name=name)() for name in ("query", "key", "value"))
+        query, key, value = (Linear(s.width, s.width, s.dtype, name=name)() for name in ("query", "key", "value"))
         # Padding, segment 0, reads padding only, so that no token is left without a key.
         if at is None:
             q, k, v = dense(x, query), dense(x, key), dense(x, value)
@@ -212,10 +217,10 @@ class Layer(nn.Module):
             q = dense(x, query)
             mask = segments.reshape(-1)[at][:, None, None] == segments[row][:, None, :]
         mixed = attend(q, k, v, mask, s.heads, lambda p: drop("attention", p))
-        mixed = dense(mixed, Linear(s.width, s.width, name="attention_out")())
+        mixed = dense(mixed, Linear(s.width, s.width, s.dtype, name="attention_out")())
         x = Norm(s.eps, name="attention_norm")(x + drop("attention_out", mixed))
-        inner = ACTIVATIONS[s.act](dense(x, Linear(s.width, s.inner, name="intermediate")()))
-        outer = dense(inner, Linear(s.inner, s.width, name="output")())
+        inner = ACTIVATIONS[s.act](dense(x, Linear(s.width, s.inner, s.dtype, name="intermediate")()))
+        outer = dense(inner, Linear(s.inner, s.width, s.dtype, name="output")())
         return Norm(s.eps, name="output_norm")(x + drop("output", outer))
 
 
