@@ -189,10 +189,9 @@ def test_chains_with_any_other_or_says_why_not(first):
 
 @pytest.mark.parametrize("first", NAMES)
 def test_trains_in_a_chain(first):
-    """Two steps, with the next method that it goes with; before it, and after it."""
+    """Two steps, with the next method that it goes with."""
     after = NAMES[NAMES.index(first) + 1 :] + NAMES[: NAMES.index(first)]
     text = next(t for n in after if not refused(t := "|".join(texts(name)[0] for name in (first, n))))
-    for chain in (text, "|".join(reversed(text.split("|")))):
-        one = oracles.train(oracles.engine(chain), 2)
-        assert int(one.step) == 2
-        assert all(np.isfinite(x).all() for x in one.params.values()), chain
+    one = oracles.train(oracles.engine(text), 2)
+    assert int(one.step) == 2
+    assert all(np.isfinite(x).all() for x in one.params.values()), text
