@@ -124,6 +124,15 @@ def dropout(key: Key[Array, ""] | None, rate: Float[Array, ""] | float, name: st
     return jnp.where(bits.astype(jnp.int32) >= dropped.astype(jnp.int32), x * scale, 0.0)
 
 
+class Map(NamedTuple):
+    """A linear map, for `dense`."""
+
+    kernel: Array
+    rounded: Array
+    """The kernel in the dtype that the map computes in."""
+    bias: Array
+
+
 class Linear(nn.Module):
     """Holds a kernel [inputs, outputs] and a bias [outputs] of a map that computes in `dtype`."""
 
@@ -132,16 +141,18 @@ class Linear(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self) -> tuple[Array, Array, str]:
-        """The three of them, for `dense`."""
+    def __call__(self) -> Map:
+        """What it holds."""
         kernel = self.param("kernel", zeros, (self.inputs, self.outputs))
-        return kernel, self.param("bias", zeros, (self.outputs,)), self.dtype
+        bias = self.param("bias", zeros, (self.outputs,)).astype(self.dtype)
+        ready = self.has_variable("params", "rounded")
+        return Map(kernel, self.get_variable("params", "rounded") if ready else kernel.astype(self.dtype), bias)
 
 
-def dense(x: Array, linear: tuple[Array, Array, str]) -> Array:
+def dense(x: Array, linear: Map) -> Array:
     """x through a linear map, in its dtype."""
-    kernel, bias, dtype = linear
-    return product(x.astype(dtype), kernel) + bias.astype(dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+    kernel, rounded, bias = linear
+    return product(x.astype(rounded.dtype), kernel, rounded) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 class Norm(nn.Module):
