@@ -238,8 +238,8 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
     none = jnp.int32(0)
     norms = {layer: jnp.float32(jnp.nan) for layer in _layers(recipe, w0, replica)}
     begin = (replica, _rounded(recipe, replica)), losses, none, none, norms
-    (replica, _), losses, taken, examples, norms = lax.fori_loop(0, steps, body, begin)
-    weights = {**w0, **replica.params}  # without the method's view, which belongs to training
+    (replica, rounded), losses, taken, examples, norms = lax.fori_loop(0, steps, body, begin)
+    weights = {**w0, **replica.params, **rounded}  # without the method's view, which belongs to training
     logits = {name: evaluate(recipe, weights, split) for name, split in shared.evals.items()}
 
     running = (replica.status == Status.RUNNING) & (replica.step > 0)
