@@ -22,6 +22,9 @@ FREE = ("name", "out", "seeds.", "sweep", "pool.", "policy")
 WHOLE = ("eval.gradient_norms",)
 """Keys that bind a study as a whole, as its data do, and are no setting of a trial: no id depends on them."""
 
+NEWER: dict[str, Any] = {"task.stratified": False}
+"""Keys that came after the first ids were given, with the value at which they are no part of one."""
+
 _NOUNS = {int: "an integer", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
 _PLURALS = {int: "integers", str: "texts"}
 

@@ -66,7 +66,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
     groups = []
     for similar in alike(trials):
         fixed = similar[0].fixed
-        config = {k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")} | {"n_train": None}
+        config = {k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")}
+        config |= {"n_train": None, "stratified": False}  # of which the data know nothing
         named = fixed["model"], json.dumps(config)
         task = loaded(*named)
         dtype = "bfloat16" if fixed["train.precision"] == "bfloat16" else "float32"
@@ -99,6 +100,7 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
                 max_epochs=max(long.epochs for long in lengths.values()),
                 before=max(-long.begin(every) for long in lengths.values()),
                 gradient_norms=study.eval.gradient_norms,
+                strata=len(task.labels) if fixed["task.stratified"] else 0,
             )
             decided = {
                 "rows": layout.rows,
@@ -119,11 +121,13 @@ def length(trial: Trial, task: Task, method: Callable[[Hyper], Method]) -> Lengt
     """How long a trial is.
 
     Raises:
-        BadInput: more examples than there are, or a batch that is larger than they are.
+        BadInput: more examples than there are, a batch that is larger than they are, or strata of a regression.
     """
     there = len(task.train.labels)
     n_train = _n_train(trial, task)
     size = trial.fixed["train.batch_size"]
+    if trial.fixed["task.stratified"] and not task.labels:
+        raise BadInput(f"task.stratified: {task.name} has no classes: its labels are numbers to be predicted")
     if n_train > there:
         raise BadInput(f"task.n_train: {n_train}, but the training set of {task.name} has {there} examples")
     if size > n_train:

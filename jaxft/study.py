@@ -36,6 +36,8 @@ class TaskConfig:
             spearman or pearson_spearman (their mean); the task's own when not given.
         max_length: examples are cut to so many tokens.
         n_train: train on so many examples only, drawn by the data seed; all when not given.
+        stratified: the examples of n_train have the classes in the proportions of the training set, as near as whole
+            numbers come (by largest remainder); not for a regression.
     """
 
     name: str = "generated"
@@ -52,6 +54,7 @@ class TaskConfig:
     metric: str | None = None
     max_length: int = 128
     n_train: int | None = None
+    stratified: bool = False
 
 
 @dataclass(frozen=True)

@@ -276,6 +276,10 @@ DATA = {
     "a batch above the train set": case("train.batch_size: 21, but there are 20 training", train={"batch_size": 21}),
     "a batch above the subset": case("train.batch_size: 4, but there are 3 training", task={"n_train": 3}),
     "a subset above the train set": case("task.n_train: 21, but the training set of text has 20", task={"n_train": 21}),
+    "strata of numbers": case(
+        "task.stratified: text has no classes: its labels are numbers", task={"regression": True, "stratified": True},
+        files={TRAIN: NUMBERS, DEV: NUMBERS},
+    ),
     "a batch of the sweep": case("train.batch_size: 21, but", words=("--sweep.train.batch_size", "[4, 21]")),
     "words where numbers are wanted": case(
         "data/train.tsv, line 2: found the label '", "', a finite number of 32 bits is accepted",

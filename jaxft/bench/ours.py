@@ -160,6 +160,8 @@ def batches(group: Group, trial: Trial, steps: int) -> np.ndarray:
         max_epochs=recipe.max_epochs,
         before=0,
         rows=steps,
+        labels=np.asarray(group.task.train.labels),
+        strata=recipe.strata,
     )
     return np.asarray(chosen)
 
