@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxft import methods, models, optim, replica, tasks
+from jaxft import methods, models, optim, others, replica, tasks
 from jaxft.data import batch
 from jaxft.errors import BadInput
 from jaxft.memory import widest
@@ -16,6 +16,7 @@ from jaxft.models import compact
 from jaxft.pool import Pool
 from jaxft.replica import Entry, Recipe, Replica, Shared
 from jaxft.study import Study, TaskConfig
+from jaxft.tasks.others import joined
 from jaxft.trials import Length, Seeds, Trial, identify, shape
 from jaxft.trials import group as alike
 from jaxft.types import Hyper, Method, Model, Task
@@ -48,12 +49,14 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         BadInput: a checkpoint or a data set cannot be used, or does not fit the study.
     """
     checkpoint = cache(models.open)
+    also = others.also(study.eval.also)
 
     @cache
     def loaded(name: str, config: str) -> Task:
         """A task, as the tokenizer of a model reads it; `config` is JSON, for a dataclass with a list has no hash."""
         found = checkpoint(name)
-        return tasks.load(TaskConfig(**json.loads(config)), found.tokenizer, models.positions(found))
+        told, tokenizer, positions = TaskConfig(**json.loads(config)), found.tokenizer, models.positions(found)
+        return joined(tasks.load(told, tokenizer, positions), also, tokenizer, positions, told.max_length)
 
     @cache
     def cut(name: str, config: str, dtype: str):
@@ -73,7 +76,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         dtype = "bfloat16" if fixed["train.precision"] == "bfloat16" else "float32"
         kept, whole, model, pretrained = cut(*named, dtype)
         method = methods.load(fixed["method"])
-        layout = batch.layout(task.train, task.evals.values(), fixed["train.batch_size"])
+        own = [split for name, split in task.evals.items() if name not in task.also]  # others change no training
+        layout = batch.layout(task.train, own, fixed["train.batch_size"])
         shared = Shared(
             pretrained,
             compact.renumbered(task.train, kept),

@@ -252,4 +252,4 @@ class _Seen(NamedTuple):
 def _record(trial: Trial, slot: int, group: Group) -> Record:
     task, long = group.task, group.lengths[trial.id]
     labels = {name: np.asarray(split.labels) for name, split in task.evals.items()}
-    return Record(trial, slot, long, task.metric, task.metrics, labels, step=long.begin(group.recipe.every))
+    return Record(trial, slot, long, task.metric, task.metrics, labels, task.also, step=long.begin(group.recipe.every))

@@ -15,8 +15,8 @@ class TaskConfig:
     """What is learned: a GLUE task, texts of your own with classes or numbers, or the generated task.
 
     Args:
-        name: a GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli; `text` for your own data;
-            `generated` for the one that jaxft makes.
+        name: a GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli; snli, scitail or sick; `text` for
+            your own data; `generated` for the one that jaxft makes.
         path: folder that holds the files, that `datasets` saved, or that TFDS prepared (as array_record);
             `hub:OWNER/NAME` or `hub:OWNER/NAME:CONFIG` loads through `datasets`, `tfds:NAME` or
             `tfds:NAME/CONFIG` what TFDS has prepared; a GLUE task needs only `hub` or `tfds`.
@@ -136,12 +136,19 @@ class EvalConfig:
             step before it, over what the trial trains there: of the whole batch, before clipping. In evals/ as
             grad_norm.embeddings, grad_norm.layers/0 and so on; not a number where no step was taken. Another
             program, so all trials of a study have them or none.
+        also: other data sets that trials are evaluated on, at the same steps; no trial is chosen, ranked or stopped by
+            them. A list of mappings with a name, by which evals/ and predictions/ call the set; the task that reads it
+            (the name itself when not given); path, dev (the file or split that is evaluated), text, text_pair, label,
+            regression and max_length as in task; and labels: for each of its labels the classes of the training task
+            that count as it, such as {entailment: entailment, not_entailment: [neutral, contradiction]}, when the
+            names differ. For all trials of a study the same.
     """
 
     per_epoch: int = 1
     every: int | None = None
     batch_size: int = 16
     gradient_norms: bool = False
+    also: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
