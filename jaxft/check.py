@@ -19,7 +19,7 @@ from jaxft.study import KEYS, SECTIONS, SeedGrid, Study, flat
 FREE = ("name", "out", "seeds.", "sweep", "pool.", "policy")
 """How the keys begin that a study may change and still be the same one."""
 
-WHOLE = ("eval.gradient_norms", "eval.also")
+WHOLE = ("eval.gradient_norms", "eval.also", "eval.probe")
 """Keys that bind a study as a whole, as its data do, and are no setting of a trial: no id depends on them."""
 
 NEWER: dict[str, Any] = {"task.stratified": False}

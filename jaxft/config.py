@@ -81,8 +81,8 @@ def _study(files: Sequence["_File"], overrides: Sequence[str]) -> Study:
             sweep[name] = swept(name, value)
         else:
             leaves[key] = read(key, value)
-            if key == others.ALSO:
-                others.also(leaves[key])
+            if key in others.READ:
+                others.READ[key](leaves[key])
 
     for file in files:
         for key, value, line in file.entries:

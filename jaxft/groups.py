@@ -1,19 +1,20 @@
 """Trials that share one program: what it is made of, and how long each of them is."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxft import methods, models, optim, others, replica, tasks
+from jaxft import methods, models, optim, others, probe, replica, tasks
 from jaxft.data import batch
 from jaxft.errors import BadInput
 from jaxft.memory import widest
 from jaxft.models import compact
 from jaxft.pool import Pool
+from jaxft.probe import Probe, Ready
 from jaxft.replica import Entry, Recipe, Replica, Shared
 from jaxft.study import Study, TaskConfig
 from jaxft.tasks.others import joined
@@ -40,6 +41,8 @@ class Group(NamedTuple):
     precision: str
     decided: dict[str, object]
     """What is part of the numerics and stays with the study."""
+    probes: Mapping[str, Ready] = {}
+    """By name, what the encoders of completed trials are probed by."""
 
 
 def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
@@ -49,7 +52,7 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         BadInput: a checkpoint or a data set cannot be used, or does not fit the study.
     """
     checkpoint = cache(models.open)
-    also = others.also(study.eval.also)
+    also, probed = others.also(study.eval.also), others.probe(study.eval.probe)
 
     @cache
     def loaded(name: str, config: str) -> Task:
@@ -59,10 +62,16 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         return joined(tasks.load(told, tokenizer, positions), also, tokenizer, positions, told.max_length)
 
     @cache
+    def probes(name: str, max_length: int) -> dict[str, Probe]:
+        found = checkpoint(name)
+        return probe.load(probed, found.tokenizer, models.positions(found), max_length) if probed else {}
+
+    @cache
     def cut(name: str, config: str, dtype: str):
         """For such a task: the rows that it keeps, how to make the whole model, and the model of those rows."""
         task = loaded(name, config)
-        kept = compact.kept(checkpoint(name).config, [task.train, *task.evals.values()])
+        further = [each.examples for each in probes(name, json.loads(config)["max_length"]).values()]
+        kept = compact.kept(checkpoint(name).config, [task.train, *task.evals.values(), *further])
         whole = partial(models.build, checkpoint(name), len(task.labels) or 1, dtype)
         return kept, whole, *whole(kept=kept)
 
@@ -86,6 +95,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
                 for name, split in task.evals.items()
             },
         )
+        learned = probes(fixed["model"], fixed["task.max_length"])
+        packed = probe.ready(learned, kept, fixed["eval.batch_size"])
         by_every: dict[int, list[Trial]] = {}
         for trial in similar:
             by_every.setdefault(interval(trial, task), []).append(trial)
@@ -114,10 +125,12 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
             }
             if study.eval.gradient_norms:  # not `False` otherwise: older checkpoints do not say so
                 decided["gradient_norms"] = True
+            if learned:
+                decided["probe"] = {name: each.fingerprint for name, each in learned.items()}
             # Of the settings alone: other data under the same name must meet its fingerprint.
             name = identify(Seeds(0, 0, 0, 0, 0), shape(fixed), {})
             precision = fixed["train.precision"]
-            groups.append(Group(name, members, lengths, recipe, shared, task, kept, whole, precision, decided))
+            groups.append(Group(name, members, lengths, recipe, shared, task, kept, whole, precision, decided, packed))
     return groups
 
 

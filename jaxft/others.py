@@ -1,4 +1,4 @@
-"""The other data sets that a study's trials are evaluated on: the entries of `eval.also`. No jax here."""
+"""The other data sets that a study's trials are evaluated on: entries of `eval.also` and `eval.probe`. No jax here."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,9 @@ from jaxft.errors import BadInput
 from jaxft.spec import nearest
 from jaxft.study import TaskConfig
 
-ALSO = "eval.also"
+ALSO, PROBE = "eval.also", "eval.probe"
 _KEYS = ("path", "dev", "text", "text_pair", "label", "regression", "max_length")
+_PROBED = ("path", "train", "dev", "text", "text_pair", "label", "labels", "max_length", "n_train")
 _TAKEN = ("train", "dev", "dev_mismatched", "test")
 
 
@@ -38,6 +39,15 @@ def also(entries: Sequence[Mapping[str, Any]] | None) -> list[Other]:
     return [_also(name, entry) for name, entry in _named(ALSO, entries)]
 
 
+def probe(entries: Sequence[Mapping[str, Any]] | None) -> list[Other]:
+    """The entries of `eval.probe`, likewise. Raises BadInput."""
+    return [Other(name, _config(PROBE, name, entry, _PROBED, ()), None) for name, entry in _named(PROBE, entries)]
+
+
+READ = {ALSO: also, PROBE: probe}
+"""By key."""
+
+
 def _also(name: str, entry: Mapping[str, Any]) -> Other:
     config = _config(ALSO, name, entry, _KEYS, ("labels",))
     labels = _mapping(f"{ALSO}: {name}: labels", entry["labels"]) if entry.get("labels") is not None else None
@@ -56,7 +66,7 @@ def _named(key: str, entries: Sequence[Mapping[str, Any]] | None) -> list[tuple[
         name = entry.get("name")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
             raise BadInput(f"{key}: entry {number}: name: expected a word such as rte, found {name!r}")
-        if name in _TAKEN:
+        if name in _TAKEN and key == ALSO:
             raise BadInput(f"{key}: entry {number}: name: {name} is a split of the task itself; expected another word")
         if name in found:
             raise BadInput(f"{key}: {name} is there twice")

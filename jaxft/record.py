@@ -149,8 +149,9 @@ class Record:
         return [Evaluation(**row) for row in told["evaluations"]], logits
 
     def ended(
-        self, status: str, reason: str, *, policy: str, slots_per_device: int, device: str, precision: str
-    ) -> Ended:
+        self, status: str, reason: str, *, policy: str, slots_per_device: int, device: str, precision: str,
+        probes: Mapping[str, float | None] | None = None,
+    ) -> Ended:  # fmt: skip
         """All that the rows of this trial need."""
         return Ended(
             trial=self.trial,
@@ -175,6 +176,7 @@ class Record:
             precision=precision,
             seconds=self.seconds,
             earlier=self.earlier,
+            probes=probes or {},
         )
 
 

@@ -142,6 +142,11 @@ class EvalConfig:
             regression and max_length as in task; and labels: for each of its labels the classes of the training task
             that count as it, such as {entailment: entailment, not_entailment: [neutral, contradiction]}, when the
             names differ. For all trials of a study the same.
+        probe: other tasks that a logistic regression learns from the encoder of a completed trial, frozen: from its
+            last hidden state at the first token, on the training set; trials/ has its accuracy on dev as probe.NAME. A
+            list of mappings with a name; the task that reads it (the name itself when not given); path, train, dev,
+            text, text_pair, label, labels and max_length as in task; and n_train for so many of its training
+            examples, the same ones for all trials. For all trials of a study the same.
     """
 
     per_epoch: int = 1
@@ -149,6 +154,7 @@ class EvalConfig:
     batch_size: int = 16
     gradient_norms: bool = False
     also: list[dict[str, Any]] | None = None
+    probe: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

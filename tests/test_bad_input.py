@@ -164,6 +164,12 @@ STUDIES = {
         eval={"also": [{"name": "rte", "labels": {"a": []}}]},
     ),
     "other sets that are no list": case("eval.also: expected a list of mappings or null, found 3", eval={"also": 3}),
+    "a key of a probe": case(
+        "eval.probe: rte: unknown key 'regression'; known: dev, ", eval={"probe": [{"name": "rte", "regression": True}]}
+    ),
+    "a probe of no examples": case(
+        "eval.probe: rte: n_train: expected an integer of at least 1", eval={"probe": [{"name": "rte", "n_train": 0}]}
+    ),
     "a sweep over other sets": case(
         "sweep.eval.also: not a key to sweep over; it is the same for all", text="sweep: {eval.also: [null]}"
     ),
@@ -303,6 +309,13 @@ DATA = {
     "strata of numbers": case(
         "task.stratified: text has no classes: its labels are numbers", task={"regression": True, "stratified": True},
         files={TRAIN: NUMBERS, DEV: NUMBERS},
+    ),
+    "a probe of too few examples": case(
+        "eval.probe: x: n_train: 99 is not between 1 and the 20 training examples",
+        eval={"probe": [{"name": "x", "task": "text", "path": "data", "n_train": 99}]},
+    ),
+    "a probe that is not there": case(
+        "eval.probe: rte: path: rte needs the folder with its train.tsv", eval={"probe": [{"name": "rte"}]}
     ),
     "another set of an unknown task": case(
         "eval.also: rta: name: 'rta' is unknown; accepted are cola", eval={"also": [{"name": "rta"}]}
