@@ -136,13 +136,17 @@ def accuracy(x: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"], fitted:
 
 
 def fit(
-    x: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"], classes: int, strength: float = STRENGTH
+    x: Float[np.ndarray, "N D"],
+    labels: Int[np.ndarray, " N"],
+    classes: int,
+    strength: float = STRENGTH,
+    near: float = 1e-6,
 ) -> Float[np.ndarray, "D+1 C"]:
     """Multinomial logistic regression: minimises sum(cross-entropy) + strength / 2 * sum(weights ** 2).
 
     The last row holds the intercepts, which are not penalised and sum to 0. By Newton's method whose steps conjugate
-    gradients find (Dembo and Steihaug 1983), from 0, in float64, until the gradient is 1e-8 of what it was: always the
-    same result on the same machine.
+    gradients find (Dembo and Steihaug 1983), from 0, in float64, until the gradient is `near` of what it was:
+    always the same result on the same machine.
     """
     x = _with_ones(x)
     true = np.eye(classes)[labels]
@@ -160,7 +164,7 @@ def fit(
 
     w = np.zeros((x.shape[1], classes))
     value, gradient, p = at(w)
-    enough = 1e-8 * float(np.linalg.norm(gradient))
+    enough = near * float(np.linalg.norm(gradient))
     for _ in range(100):
         size = float(np.linalg.norm(gradient))
         if size <= enough:

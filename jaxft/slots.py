@@ -133,6 +133,8 @@ class Slots:
                 {layer: x[slot] for layer, x in report.norms.items()},
                 tried=tried[slot],
             )
+            if Status(report.status[slot]).over:
+                record.leave()  # before others are probed, which takes time
         seen, scores, stop, due = self._agreed(report)
         running, before = dict(self._scheduler.running), self._at
         self._at = {slot: int(seen.step[slot]) for slot in running}
@@ -214,8 +216,7 @@ class Slots:
     def _end(self, slot: int, status: str, reason: str) -> None:
         (trial,) = self._scheduler.settle([slot]).values()
         del self._at[slot]
-        if record := self._records.pop(slot, None):
-            record.leave()
+        record = self._records.pop(slot, None)
         probes: dict[str, float | None] = dict.fromkeys(self._group.probes)
         if probes and status == "completed":  # every process takes, whosever the slot is
             for replica in dict(self._pool.taken([slot])).values():
