@@ -19,8 +19,11 @@ from jaxft.study import KEYS, SECTIONS, SeedGrid, Study, flat
 FREE = ("name", "out", "seeds.", "sweep", "pool.", "policy")
 """How the keys begin that a study may change and still be the same one."""
 
-WHOLE = ("eval.gradient_norms",)
+WHOLE = ("eval.gradient_norms", "eval.also", "eval.probe")
 """Keys that bind a study as a whole, as its data do, and are no setting of a trial: no id depends on them."""
+
+NEWER: dict[str, Any] = {"task.stratified": False}
+"""Keys that came after the first ids were given, with the value at which they are no part of one."""
 
 _NOUNS = {int: "an integer", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
 _PLURALS = {int: "integers", str: "texts"}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxft import yaml12
+from jaxft import others, yaml12
 from jaxft.check import FREE, check, swept, typed
 from jaxft.errors import BadInput
 from jaxft.study import (
@@ -81,6 +81,8 @@ def _study(files: Sequence["_File"], overrides: Sequence[str]) -> Study:
             sweep[name] = swept(name, value)
         else:
             leaves[key] = read(key, value)
+            if key in others.READ:
+                others.READ[key](leaves[key])
 
     for file in files:
         for key, value, line in file.entries:

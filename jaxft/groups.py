@@ -1,22 +1,24 @@
 """Trials that share one program: what it is made of, and how long each of them is."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxft import methods, models, optim, replica, tasks
+from jaxft import methods, models, optim, others, probe, replica, tasks
 from jaxft.data import batch
 from jaxft.errors import BadInput
 from jaxft.memory import widest
 from jaxft.models import compact
 from jaxft.pool import Pool
+from jaxft.probe import Probe, Ready
 from jaxft.rehearse import rehearse
 from jaxft.replica import Entry, Recipe, Replica, Shared
 from jaxft.study import Study, TaskConfig
+from jaxft.tasks.others import joined
 from jaxft.trials import Length, Seeds, Trial, identify, shape
 from jaxft.trials import group as alike
 from jaxft.types import Hyper, Method, Model, Task
@@ -40,6 +42,8 @@ class Group(NamedTuple):
     precision: str
     decided: dict[str, object]
     """What is part of the numerics and stays with the study."""
+    probes: Mapping[str, Ready] = {}
+    """By name, what the encoders of completed trials are probed by."""
 
 
 def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
@@ -49,31 +53,41 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         BadInput: a checkpoint or a data set cannot be used or does not fit the study, or a method does not fit them.
     """
     checkpoint = cache(models.open)
+    also, probed = others.also(study.eval.also), others.probe(study.eval.probe)
 
     @cache
     def loaded(name: str, config: str) -> Task:
         """A task, as the tokenizer of a model reads it; `config` is JSON, for a dataclass with a list has no hash."""
         found = checkpoint(name)
-        return tasks.load(TaskConfig(**json.loads(config)), found.tokenizer, models.positions(found))
+        told, tokenizer, positions = TaskConfig(**json.loads(config)), found.tokenizer, models.positions(found)
+        return joined(tasks.load(told, tokenizer, positions), also, tokenizer, positions, told.max_length)
+
+    @cache
+    def probes(name: str, max_length: int) -> dict[str, Probe]:
+        found = checkpoint(name)
+        return probe.load(probed, found.tokenizer, models.positions(found), max_length) if probed else {}
 
     @cache
     def cut(name: str, config: str, dtype: str):
         """For such a task: the rows that it keeps, how to make the whole model, and the model of those rows."""
         task = loaded(name, config)
-        kept = compact.kept(checkpoint(name).config, [task.train, *task.evals.values()])
+        further = [each.examples for each in probes(name, json.loads(config)["max_length"]).values()]
+        kept = compact.kept(checkpoint(name).config, [task.train, *task.evals.values(), *further])
         whole = partial(models.build, checkpoint(name), len(task.labels) or 1, dtype)
         return kept, whole, *whole(kept=kept)
 
     groups = []
     for similar in alike(trials):
         fixed = similar[0].fixed
-        config = {k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")} | {"n_train": None}
+        config = {k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")}
+        config |= {"n_train": None, "stratified": False}  # of which the data know nothing
         named = fixed["model"], json.dumps(config)
         task = loaded(*named)
         dtype = "bfloat16" if fixed["train.precision"] == "bfloat16" else "float32"
         kept, whole, model, pretrained = cut(*named, dtype)
         method = methods.load(fixed["method"])
-        layout = batch.layout(task.train, task.evals.values(), fixed["train.batch_size"])
+        own = [split for name, split in task.evals.items() if name not in task.also]  # others change no training
+        layout = batch.layout(task.train, own, fixed["train.batch_size"])
         shared = Shared(
             pretrained,
             compact.renumbered(task.train, kept),
@@ -82,6 +96,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
                 for name, split in task.evals.items()
             },
         )
+        learned = probes(fixed["model"], fixed["task.max_length"])
+        packed = probe.ready(learned, kept, fixed["eval.batch_size"])
         by_every: dict[int, list[Trial]] = {}
         for trial in similar:
             by_every.setdefault(interval(trial, task), []).append(trial)
@@ -100,6 +116,7 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
                 max_epochs=max(long.epochs for long in lengths.values()),
                 before=max(-long.begin(every) for long in lengths.values()),
                 gradient_norms=study.eval.gradient_norms,
+                strata=len(task.labels) if fixed["task.stratified"] else 0,
             )
             decided = {
                 "rows": layout.rows,
@@ -109,10 +126,12 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
             }
             if study.eval.gradient_norms:  # not `False` otherwise: older checkpoints do not say so
                 decided["gradient_norms"] = True
+            if learned:
+                decided["probe"] = {name: each.fingerprint for name, each in learned.items()}
             # Of the settings alone: other data under the same name must meet its fingerprint.
             name = identify(Seeds(0, 0, 0, 0, 0), shape(fixed), {})
             precision = fixed["train.precision"]
-            made = Group(name, members, lengths, recipe, shared, task, kept, whole, precision, decided)
+            made = Group(name, members, lengths, recipe, shared, task, kept, whole, precision, decided, packed)
             rehearse(recipe, shared, entry(members[0], made))
             groups.append(made)
     return groups
@@ -122,11 +141,13 @@ def length(trial: Trial, task: Task, method: Callable[[Hyper], Method]) -> Lengt
     """How long a trial is.
 
     Raises:
-        BadInput: more examples than there are, or a batch that is larger than they are.
+        BadInput: more examples than there are, a batch that is larger than they are, or strata of a regression.
     """
     there = len(task.train.labels)
     n_train = _n_train(trial, task)
     size = trial.fixed["train.batch_size"]
+    if trial.fixed["task.stratified"] and not task.labels:
+        raise BadInput(f"task.stratified: {task.name} has no classes: its labels are numbers to be predicted")
     if n_train > there:
         raise BadInput(f"task.n_train: {n_train}, but the training set of {task.name} has {there} examples")
     if size > n_train:

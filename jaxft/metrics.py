@@ -106,6 +106,20 @@ def score(names: Sequence[str], logits: np.ndarray, labels: np.ndarray) -> dict[
     return {name: _METRICS[name](said, true) if len(true) else float("nan") for name in names}
 
 
+def merged(logits: np.ndarray, into: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Logits [N, C] of classes that count as others, `into` [C], twice as logits of those: [N, max(into) + 1].
+
+    First the largest of each, of which the largest is where the largest of all counts: a prediction of any of the
+    classes is one of what it counts as (Zhang et al. 2022, out of domain). Then the logarithm of the sum of their
+    exponentials, whose softmax adds up their probabilities.
+    """
+    columns = [[c for c, other in enumerate(into) if other == number] for number in range(max(into) + 1)]
+    with np.errstate(invalid="ignore"):
+        largest, summed = (np.stack([f.reduce(logits[:, c], axis=1) for c in columns], axis=1)
+                           for f in (np.maximum, np.logaddexp))  # fmt: skip
+    return largest, summed
+
+
 def majority(metric: str, labels: np.ndarray) -> float:
     """The score of the best constant prediction; `labels` as in `score`."""
     labels = np.asarray(labels)

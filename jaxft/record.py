@@ -24,6 +24,7 @@ class Record:
         metric: the one that scores it, on the dev set.
         metrics: all that are reported.
         labels: of each evaluation set.
+        also: the sets of other tasks among them, and as which of its classes each of the task's counts.
         step: its next step; below 0 in the method's lead-in.
     """
 
@@ -33,6 +34,7 @@ class Record:
     metric: str
     metrics: tuple[str, ...]
     labels: dict[str, np.ndarray]
+    also: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     step: int = 0
     began: float = field(default_factory=time.monotonic)
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -67,7 +69,7 @@ class Record:
         Args:
             step: the one it ended at.
             losses: of the block's steps, in order.
-            logits: [N, C] of each evaluation set.
+            logits: [N, C] of each evaluation set, of the task's own classes.
             norms: of its gradient, by layer, if the study asks.
             tried: whether it was dropped in the step that it ended at, so that this step has a loss too.
         """
@@ -77,10 +79,13 @@ class Record:
         if step <= max(0, before):
             return  # nothing was trained that could be evaluated, or not already is
         for split, values in logits.items():
-            labels = self.labels[split]
-            loss, scores = math.nan, dict.fromkeys(self.metrics, math.nan)
+            labels, names, summed = self.labels[split], self.metrics, values
+            if into := self.also.get(split):
+                names = metrics.fitting(max(into) + 1)
+                values, summed = metrics.merged(values, into)
+            loss, scores = math.nan, dict.fromkeys(names, math.nan)
             if np.isfinite(values).all():
-                loss, scores = metrics.loss(values, labels), metrics.score(self.metrics, values, labels)
+                loss, scores = metrics.loss(summed, labels), metrics.score(names, values, labels)
             kept = {layer: float(norm) for layer, norm in (norms or {}).items()} if split == "dev" else {}
             self.evaluations.append(Evaluation(step, step / self.length.per_epoch, split, loss, scores, kept))
             self.logits[split, "final"] = values.copy()
@@ -144,8 +149,9 @@ class Record:
         return [Evaluation(**row) for row in told["evaluations"]], logits
 
     def ended(
-        self, status: str, reason: str, *, policy: str, slots_per_device: int, device: str, precision: str
-    ) -> Ended:
+        self, status: str, reason: str, *, policy: str, slots_per_device: int, device: str, precision: str,
+        probes: Mapping[str, float | None] | None = None,
+    ) -> Ended:  # fmt: skip
         """All that the rows of this trial need."""
         return Ended(
             trial=self.trial,
@@ -170,6 +176,7 @@ class Record:
             precision=precision,
             seconds=self.seconds,
             earlier=self.earlier,
+            probes=probes or {},
         )
 
 

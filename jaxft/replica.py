@@ -40,6 +40,8 @@ class Recipe(NamedTuple):
     """The most steps that a trial begins before step 0, in its method's lead-in."""
     gradient_norms: bool = False
     """Whether blocks report them."""
+    strata: int = 0
+    """The classes whose proportions a training subset keeps; 0 where it need not."""
 
 
 class Shared(NamedTuple):
@@ -109,14 +111,9 @@ def init(recipe: Recipe, shared: Shared, entry: Entry) -> Replica:
     params = method.own(w0, w0, keys.stream(entry.seeds, "init"))
     length = entry.length
     steps = plan(
-        entry.seeds,
-        length,
-        examples=shared.train.labels.shape[0],
-        batch=recipe.batch,
-        max_epochs=recipe.max_epochs,
-        before=recipe.before,
-        rows=recipe.before + recipe.steps,
-    )
+        entry.seeds, length, examples=shared.train.labels.shape[0], batch=recipe.batch, max_epochs=recipe.max_epochs,
+        before=recipe.before, rows=recipe.before + recipe.steps, labels=shared.train.labels, strata=recipe.strata,
+    )  # fmt: skip
     lengths = jnp.diff(shared.train.offsets)
     return Replica(
         step=jnp.asarray(length.begin(recipe.every), jnp.int32),

@@ -58,6 +58,9 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
 GRADIENT = "grad_norm."
 """How the columns of evals begin that hold a layer's gradient norm."""
 
+PROBE = "probe."
+"""How the columns of trials begin that hold a probe's accuracy."""
+
 LATER = {"earlier": "", "policy": ""}
 """Columns of trials that files of older versions lack, with what they then say."""
 
@@ -111,6 +114,8 @@ class Ended(NamedTuple):
     """The study's, when it ended; empty where there was none."""
     earlier: str = ""
     """Where it began, if that was at another width: "4 slots on each of 8 devices to step 120"."""
+    probes: Mapping[str, float | None] = {}
+    """The accuracy of each linear probe of its encoder; None where the trial was not completed."""
 
 
 def tables(ended: list[Ended], hp: Mapping[str, pa.DataType]) -> dict[str, pa.Table]:
@@ -120,7 +125,8 @@ def tables(ended: list[Ended], hp: Mapping[str, pa.DataType]) -> dict[str, pa.Ta
     metrics = dict.fromkeys((name for end in ended for e in end.evaluations for name in e.metrics), NUMBER)
     layers = tree.layers({name for end in ended for e in end.evaluations for name in e.norms})
     norms = dict.fromkeys((GRADIENT + layer for layer in layers), NUMBER)
-    trials = _table([_trial(end) for end in ended], COLUMNS["trials"])
+    probes = dict.fromkeys((PROBE + name for end in ended for name in end.probes), NUMBER)
+    trials = _table([_trial(end) for end in ended], COLUMNS["trials"] | probes)
     return {
         "evals": _table(evals, COLUMNS["evals"] | metrics | norms),
         "losses": _table(losses, COLUMNS["losses"]),
@@ -197,6 +203,7 @@ def _trial(end: Ended) -> dict[str, Any]:
         "method": fixed["method"],
         **{f"{stream}_seed": seed for stream, seed in end.trial.seeds._asdict().items()},
         "versions": versions(),
+        **{PROBE + name: value for name, value in end.probes.items()},
     }
 
 

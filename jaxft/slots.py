@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxft import policies, processes
+from jaxft import policies, probe, processes
 from jaxft.contest import Contest
 from jaxft.flight import Flight, resumed
 from jaxft.groups import Group, entry
@@ -79,6 +79,7 @@ class Slots:
         self._records: dict[int, Record] = {}  # of the slots of this process
         self._outside: dict[str, Outside] = {}
         self._over = Over([], [])
+        self._probe = probe.reader(group.recipe, group.shared.pretrained, group.probes, group.precision)
 
     @property
     def busy(self) -> bool:
@@ -132,6 +133,8 @@ class Slots:
                 {layer: x[slot] for layer, x in report.norms.items()},
                 tried=tried[slot],
             )
+            if Status(report.status[slot]).over:
+                record.leave()  # before others are probed, which takes time
         seen, scores, stop, due = self._agreed(report)
         running, before = dict(self._scheduler.running), self._at
         self._at = {slot: int(seen.step[slot]) for slot in running}
@@ -188,7 +191,7 @@ class Slots:
                 self._scheduler.again(self._outside[name].trial)
             elif name in self._outside:
                 outside = self._outside.pop(name)
-                self._note(outside.trial, outside.record, *self._stopped)
+                self._note(outside.trial, outside.record, *self._stopped, dict.fromkeys(self._group.probes))
         self._park()
 
     @property
@@ -213,14 +216,21 @@ class Slots:
     def _end(self, slot: int, status: str, reason: str) -> None:
         (trial,) = self._scheduler.settle([slot]).values()
         del self._at[slot]
-        self._note(trial, self._records.pop(slot, None), status, reason)
+        record = self._records.pop(slot, None)
+        probes: dict[str, float | None] = dict.fromkeys(self._group.probes)
+        if probes and status == "completed":  # every process takes, whosever the slot is
+            for replica in dict(self._pool.taken([slot])).values():
+                probes |= self._probe(replica)
+        self._note(trial, record, status, reason, probes)
 
-    def _note(self, trial: Trial, record: Record | None, status: str, reason: str) -> None:
+    def _note(
+        self, trial: Trial, record: Record | None, status: str, reason: str, probes: dict[str, float | None]
+    ) -> None:
         """A trial is over."""
         self._over.trials.append(trial)
         if record:
             where = {"slots_per_device": self._pool.slots_per_device, "device": self._pool.device(record.slot)}
-            how = {"policy": self._policy, "precision": self._group.precision}
+            how = {"policy": self._policy, "precision": self._group.precision, "probes": probes}
             self._over.rows.append(record.ended(status, reason, **how, **where))
 
     def _agreed(self, report: Report) -> tuple["_Seen", np.ndarray, bool, bool]:
@@ -252,4 +262,4 @@ class _Seen(NamedTuple):
 def _record(trial: Trial, slot: int, group: Group) -> Record:
     task, long = group.task, group.lengths[trial.id]
     labels = {name: np.asarray(split.labels) for name, split in task.evals.items()}
-    return Record(trial, slot, long, task.metric, task.metrics, labels, step=long.begin(group.recipe.every))
+    return Record(trial, slot, long, task.metric, task.metrics, labels, task.also, step=long.begin(group.recipe.every))

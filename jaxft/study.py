@@ -15,8 +15,8 @@ class TaskConfig:
     """What is learned: a GLUE task, texts of your own with classes or numbers, or the generated task.
 
     Args:
-        name: a GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli; `text` for your own data;
-            `generated` for the one that jaxft makes.
+        name: a GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli; snli, scitail or sick; `text` for
+            your own data; `generated` for the one that jaxft makes.
         path: folder that holds the files, that `datasets` saved, or that TFDS prepared (as array_record);
             `hub:OWNER/NAME` or `hub:OWNER/NAME:CONFIG` loads through `datasets`, `tfds:NAME` or
             `tfds:NAME/CONFIG` what TFDS has prepared; a GLUE task needs only `hub` or `tfds`.
@@ -36,6 +36,8 @@ class TaskConfig:
             spearman or pearson_spearman (their mean); the task's own when not given.
         max_length: examples are cut to so many tokens.
         n_train: train on so many examples only, drawn by the data seed; all when not given.
+        stratified: the examples of n_train have the classes in the proportions of the training set, as near as whole
+            numbers come (by largest remainder); not for a regression.
     """
 
     name: str = "generated"
@@ -52,6 +54,7 @@ class TaskConfig:
     metric: str | None = None
     max_length: int = 128
     n_train: int | None = None
+    stratified: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,25 @@ class EvalConfig:
             step before it, over what the trial trains there: of the whole batch, before clipping. In evals/ as
             grad_norm.embeddings, grad_norm.layers/0 and so on; not a number where no step was taken. Another
             program, so all trials of a study have them or none.
+        also: other data sets that trials are evaluated on, at the same steps; no trial is chosen, ranked or stopped by
+            them. A list of mappings with a name, by which evals/ and predictions/ call the set; the task that reads it
+            (the name itself when not given); path, dev (the file or split that is evaluated), text, text_pair, label,
+            regression and max_length as in task; and labels: for each of its labels the classes of the training task
+            that count as it, such as {entailment: entailment, not_entailment: [neutral, contradiction]}, when the
+            names differ. For all trials of a study the same.
+        probe: other tasks that a logistic regression learns from the encoder of a completed trial, frozen: from its
+            last hidden state at the first token, on the training set; trials/ has its accuracy on dev as probe.NAME. A
+            list of mappings with a name; the task that reads it (the name itself when not given); path, train, dev,
+            text, text_pair, label, labels and max_length as in task; and n_train for so many of its training
+            examples, the same ones for all trials. For all trials of a study the same.
     """
 
     per_epoch: int = 1
     every: int | None = None
     batch_size: int = 16
     gradient_norms: bool = False
+    also: list[dict[str, Any]] | None = None
+    probe: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

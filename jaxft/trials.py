@@ -9,7 +9,7 @@ from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 from jaxft import spec
-from jaxft.check import FREE, WHOLE, check, swept
+from jaxft.check import FREE, NEWER, WHOLE, check, swept
 from jaxft.errors import BadInput
 from jaxft.study import KEYS, Numbers, SeedGrid, StopConfig, Study, build, flat
 
@@ -166,9 +166,13 @@ def shape(fixed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identify(seeds: Seeds, fixed: Mapping[str, Any], hp: Mapping[str, float]) -> str:
-    """Twelve hexadecimal digits that depend on what is given, not on its order or the process."""
+    """Twelve hexadecimal digits that depend on what is given, not on its order or the process.
+
+    A setting that is younger than run folders are counts only where it is not what it was before it was a setting.
+    """
     numbers = {name: float(value) + 0.0 for name, value in hp.items()}  # 1 is 1.0, and -0.0 is 0.0
-    content = {"seeds": seeds._asdict(), "fixed": dict(fixed), "hp": numbers}
+    counted = {name: value for name, value in fixed.items() if name not in NEWER or value != NEWER[name]}
+    content = {"seeds": seeds._asdict(), "fixed": counted, "hp": numbers}
     return sha256(_canonical(content).encode()).hexdigest()[:12]
 
 

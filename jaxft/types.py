@@ -4,7 +4,7 @@ Everything here describes ONE replica: there is no axis R in any shape. `pool.py
 Axes: B batch, T tokens of a row, D model width, H heads, F feed-forward width, C classes, N examples, S steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int, Key, UInt
@@ -106,6 +106,10 @@ class Task(NamedTuple):
     """All that are reported; `metric` is among them."""
     fingerprint: str
     """A hash of the tokenised content."""
+    also: Mapping[str, tuple[int, ...]] = {}
+    """The sets among `evals` that belong to other tasks: as which of a set's classes each class of this task counts;
+    nothing for a regression.
+    """
 
 
 class Ctx(NamedTuple):

@@ -29,6 +29,7 @@ BASE = {
 }
 TRAIN, DEV, CONFIG, WEIGHTS = "data/train.tsv", "data/dev.tsv", "encoder/config.json", "encoder/model.safetensors"
 LONG = "x" * 300
+OTHER = {"name": "x", "task": "text", "path": "data", "dev": "x.tsv"}
 NUMBERS = "sentence\tlabel\nw1\t0.5\nw2\t1\n"
 
 
@@ -142,6 +143,35 @@ STUDIES = {
     "a sweep out of range": case(
         "s.yaml, line 1: sweep.train.epochs: expected an integer of at least 1, found 0",
         text="sweep: {train.epochs: [1, 0]}",
+    ),
+    "another set without a name": case(
+        "s.yaml, line ", "eval.also: entry 1: name: expected a word such as rte, found None", eval={"also": [{}]}
+    ),
+    "another set named as a split": case("entry 1: name: dev is a split of the", eval={"also": [{"name": "dev"}]}),
+    "another set twice": case("eval.also: rte is there twice", eval={"also": [{"name": "rte"}, {"name": "rte"}]}),
+    "a key of another set": case(
+        "eval.also: rte: unknown key 'pth'; did you mean path?", eval={"also": [{"name": "rte", "pth": "x"}]}
+    ),
+    "a type in another set": case(
+        "eval.also: rte: max_length: expected an integer of at least 1, found 'x'",
+        eval={"also": [{"name": "rte", "max_length": "x"}]},
+    ),
+    "labels of another set that are no mapping": case(
+        "eval.also: rte: labels: expected a mapping such as", eval={"also": [{"name": "rte", "labels": ["a"]}]}
+    ),
+    "a label of another set without a class": case(
+        "eval.also: rte: labels: a: expected a class or a list of classes of the task, found []",
+        eval={"also": [{"name": "rte", "labels": {"a": []}}]},
+    ),
+    "other sets that are no list": case("eval.also: expected a list of mappings or null, found 3", eval={"also": 3}),
+    "a key of a probe": case(
+        "eval.probe: rte: unknown key 'regression'; known: dev, ", eval={"probe": [{"name": "rte", "regression": True}]}
+    ),
+    "a probe of no examples": case(
+        "eval.probe: rte: n_train: expected an integer of at least 1", eval={"probe": [{"name": "rte", "n_train": 0}]}
+    ),
+    "a sweep over other sets": case(
+        "sweep.eval.also: not a key to sweep over; it is the same for all", text="sweep: {eval.also: [null]}"
     ),
     "an unknown method": case("method: unknown method 'vanila'; did you mean vanilla?", method="vanila"),
     "half a method": case("method: 'vanilla|' at position", method="vanilla|"),
@@ -276,6 +306,38 @@ DATA = {
     "a batch above the train set": case("train.batch_size: 21, but there are 20 training", train={"batch_size": 21}),
     "a batch above the subset": case("train.batch_size: 4, but there are 3 training", task={"n_train": 3}),
     "a subset above the train set": case("task.n_train: 21, but the training set of text has 20", task={"n_train": 21}),
+    "strata of numbers": case(
+        "task.stratified: text has no classes: its labels are numbers", task={"regression": True, "stratified": True},
+        files={TRAIN: NUMBERS, DEV: NUMBERS},
+    ),
+    "a probe of too few examples": case(
+        "eval.probe: x: n_train: 99 is not between 1 and the 20 training examples",
+        eval={"probe": [{"name": "x", "task": "text", "path": "data", "n_train": 99}]},
+    ),
+    "a probe that is not there": case(
+        "eval.probe: rte: path: rte needs the folder with its train.tsv", eval={"probe": [{"name": "rte"}]}
+    ),
+    "another set of an unknown task": case(
+        "eval.also: rta: name: 'rta' is unknown; accepted are cola", eval={"also": [{"name": "rta"}]}
+    ),
+    "another set that is not there": case(
+        "eval.also: x: path: no folder nowhere", eval={"also": [{"name": "x", "task": "text", "path": "nowhere"}]}
+    ),
+    "another set with other labels": case(
+        "eval.also: x: labels: missing: its labels are a, b, the classes of the training task high, low; expected",
+        eval={"also": [OTHER]},
+        files={"data/x.tsv": "sentence\tlabel\nw1\ta\nw2\tb\n"},
+    ),
+    "a label of another set that is in its file alone": case(
+        "eval.also: x: data/x.tsv, line 3: label 'b' is not in the set; accepted are a, c",
+        eval={"also": [OTHER | {"labels": {"a": "low", "c": "high"}}]},
+        files={"data/x.tsv": "sentence\tlabel\nw1\ta\nw2\tb\n"},
+    ),
+    "numbers beside classes": case(
+        "eval.also: x: its labels are numbers, and those of the training task classes; both must be of one kind",
+        eval={"also": [OTHER | {"regression": True}]},
+        files={"data/x.tsv": NUMBERS},
+    ),
     "a batch of the sweep": case("train.batch_size: 21, but", words=("--sweep.train.batch_size", "[4, 21]")),
     "words where numbers are wanted": case(
         "data/train.tsv, line 2: found the label '", "', a finite number of 32 bits is accepted",

@@ -41,17 +41,24 @@ def on(devices: int) -> list[str]:
     return ["--pool.devices", str(devices), "--pool.checkpoint_minutes", "0"]
 
 
-@pytest.mark.parametrize(("processes", "words"), [(2, ()), (4, ("--policy", "successive_halving(first=0.2)"))])
+PROBED = "--eval.probe", "[{name: own, task: text, path: DATA}]"
+
+
+@pytest.mark.parametrize(("processes", "words"), [(2, PROBED), (4, ("--policy", "successive_halving(first=0.2)"))])
 def test_processes_give_the_rows_of_one_with_as_many_devices(study, whole, tmp_path, processes, words):
-    """With a policy they rank alike, and a trial that waits goes on in a slot of the process that keeps it."""
+    """With a policy they rank alike, and a trial that waits goes on in a slot of the process that keeps it; with a
+    probe each reads its own replicas.
+    """
+    words = tuple(word.replace("DATA", str(study.with_name("data"))) for word in words)
     job = runs.start(study, tmp_path / "run", *words, processes=processes, devices=2)
     try:
         assert job.wait(400) == [cli.DONE] * processes, job.said()
     finally:
         job.kill()
     assert runs.same(whole(2 * processes, *words), tmp_path / "run", but=["versions"]) > 12
-    stopped = store.load(tmp_path / "run").trials["reason"] == "successive_halving"
-    assert stopped.any() == bool(words)
+    trials = store.load(tmp_path / "run").trials
+    assert (trials["reason"] == "successive_halving").any() == ("--policy" in words)
+    assert trials.get("probe.own", trials["final_score"] * np.nan).notna().any() == ("--eval.probe" in words)
     writers = {re.sub(r"^\d+|\.parquet$", "", path.name) for path in (tmp_path / "run" / "trials").iterdir()}
     assert len(writers) > 1, "one process wrote all"
     said = [[line for line in job.said(i).splitlines() if not GREETING.match(line)] for i in range(processes)]

@@ -14,12 +14,12 @@ FLOORS = [
     {"errors", "lost", "status"},
     {"machine", "tree", "spec", "study", "yaml12", "halt", "processes"},
     {"check", "policies"},
-    {"contest"},
+    {"contest", "others"},
     {"trials"},
     {"config", "types", "keys", "options"},
     {"rare", "data", "models", "tasks", "methods", "optim", "metrics", "stop", "cost", "scale", "ceilings"},
     {"replica", "memory"},
-    {"pool", "rehearse"},
+    {"pool", "probe", "rehearse"},
     {"scheduler", "rows", "groups", "checkpoint", "folder", "locks", "shards"},
     {"store"},
     {"grid", "record"},
@@ -35,7 +35,7 @@ FLOORS = [
 ]
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
-          "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options",
+          "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options", "others",
           "lost", "status", "policies", "contest", "stats", "report"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import weakref
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +12,10 @@ import toys
 import yaml
 from studies import Quiet, rows, same_bits, study
 
-from jaxft import cli, forecast, memory, store, train
+from jaxft import cli, forecast, groups, memory, store, train
+from jaxft.bench import ours
 from jaxft.errors import BadInput, Note
+from jaxft.trials import expand
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,26 @@ def test_a_sweep_runs_in_one_pool_with_trials_of_unequal_length(base, tmp_path):
     tried = sum(4 * len(end.losses) for end in watched.ended if end.status == "diverged")
     assert watched.examples == seen + tried  # 20 and 8 are whole batches of 4
     assert watched.taken == sum(len(end.losses) for end in watched.ended)
+
+
+def test_a_stratified_subset_is_another_program_of_the_same_study(base, tmp_path):
+    """Its batches are those that the host reckons, and its classes are in proportion."""
+    sweep = {"task.stratified": [False, True], "task.n_train": [8, 12]}
+    settings = study(base, tmp_path, seeds={"init": 1, "order": 1, "data": "1..3"}, sweep=sweep, eval={"every": 2})
+    found = groups.prepare(settings, expand(settings))
+    assert [group.recipe.strata for group in found] == [0, 2]
+    assert found[0].name == groups.prepare(settings, expand(settings)[:1])[0].name
+    group = found[1]
+    labels = np.asarray(group.task.train.labels)
+    share = labels.mean()
+    pool = groups.pooled(group, 6, jax.devices()[:1])
+    pool.fill({slot: groups.entry(trial, group) for slot, trial in enumerate(group.trials)})
+    for slot, trial in enumerate(group.trials):
+        plan = pool.take(slot).plan
+        chosen = sorted(set(plan.ravel()) - {-1})
+        assert len(chosen) == trial.fixed["task.n_train"]
+        assert labels[chosen].sum() == pytest.approx(share * len(chosen), abs=0.5)
+        assert np.array_equal(plan, ours.batches(group, trial, len(plan)))
 
 
 def test_sizes_evaluated_per_epoch_have_pools_of_their_own(base, tmp_path):

@@ -232,6 +232,10 @@ def test_a_key_that_is_new_gives_old_trials_no_other_name():
     assert trial.id == "8cef9a335542", "run folders hold trials of that name"
     asked = expand(Study(seeds=SMALL, eval=EvalConfig(gradient_norms=True)))
     assert asked == [trial]
+    plain, stratified = expand(Study(seeds=SMALL, sweep={"task.stratified": [False, True]}))
+    assert plain == trial
+    assert stratified.id != trial.id
+    assert trial.fixed["task.stratified"] is False
 
 
 def test_identity_is_the_same_in_every_process():

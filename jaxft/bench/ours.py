@@ -122,15 +122,16 @@ def trial_of(group: Group, number: int, slot: int) -> Trial:
 
 def batches(group: Group, trial: Trial, steps: int) -> np.ndarray:
     """The examples of a trial's first steps, [steps, B]; -1 is none."""
-    recipe, entry = group.recipe, groups.entry(trial, group)
-    planned = _planner(len(group.task.train.labels), recipe.batch, recipe.max_epochs, recipe.steps)
-    return np.asarray(planned(entry.seeds, entry.length))[:steps]
+    recipe, entry, labels = group.recipe, groups.entry(trial, group), np.asarray(group.task.train.labels)
+    planned = _planner(len(labels), recipe.batch, recipe.max_epochs, recipe.steps, recipe.strata)
+    return np.asarray(planned(entry.seeds, entry.length, labels=labels))[:steps]
 
 
 @cache
-def _planner(examples: int, batch: int, max_epochs: int, rows: int) -> Callable:
+def _planner(examples: int, batch: int, max_epochs: int, rows: int, strata: int) -> Callable:
     """`order.plan`, compiled once: operation by operation it takes an accelerator seconds."""
-    return jax.jit(partial(order.plan, examples=examples, batch=batch, max_epochs=max_epochs, before=0, rows=rows))
+    sizes = {"examples": examples, "batch": batch, "max_epochs": max_epochs, "before": 0, "rows": rows}
+    return jax.jit(partial(order.plan, strata=strata, **sizes))
 
 
 def _peak(devices: Sequence) -> int:

@@ -41,7 +41,11 @@ class Packed(NamedTuple):
 
 def width(splits: Iterable[Split]) -> int:
     """The longest example, in tokens, rounded up to a multiple of 8."""
-    return -(-max(int(np.diff(np.asarray(split.offsets)).max()) for split in splits) // 8) * 8
+    return _rounded(max(np.diff(np.asarray(split.offsets)).max() for split in splits))
+
+
+def _rounded(length: Any) -> int:
+    return -(-int(length) // 8) * 8
 
 
 def layout(train: Split, evals: Iterable[Split], batch: int) -> Layout:
@@ -129,8 +133,10 @@ def pad(split: Split, idx: Int[Array, " B"], width: int) -> Batch:
 
 
 def pack(split: Split, rows: int, width: int) -> Packed:
-    """All examples of a split in batches of `rows` rows at most, on the host."""
-    row, offset = _first_fit(np.diff(np.asarray(split.offsets)), width)
+    """All examples of a split in batches of `rows` rows at most, of `width` tokens or as many as its longest needs."""
+    lengths = np.diff(np.asarray(split.offsets))
+    width = max(width, _rounded(lengths.max()))
+    row, offset = _first_fit(lengths, width)
     count = int(row.max()) + 1
     rows = min(rows, count)
     of = row // rows

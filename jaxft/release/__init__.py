@@ -116,10 +116,13 @@ def _metrics(runs: Iterable[Run]) -> dict[str, list[str]]:
     """What each task reports: a column of a folder may be another task's."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
-        used = set(run.evals.dropna(axis="columns", how="all"))
+        dev = run.evals.loc[lambda evals: evals["split"] == "dev"]
+        used = set(dev.dropna(axis="columns", how="all"))
+        elsewhere = set(run.evals.dropna(axis="columns", how="all")) - used  # what sets of other tasks alone have
         for task, trials in run.trials.groupby("task"):
-            mine = run.evals[run.evals["trial"].isin(trials["trial"])].dropna(axis="columns", how="all")
-            known = [name for name in run.evals if name not in COLUMNS["evals"] and not name.startswith(GRADIENT)]
+            mine = dev[dev["trial"].isin(trials["trial"])].dropna(axis="columns", how="all")
+            other = {*COLUMNS["evals"], *elsewhere}
+            known = [name for name in run.evals if name not in other and not name.startswith(GRADIENT)]
             names = [name for name in known if name in mine or name not in used]
             found.setdefault(str(task), {}).update(dict.fromkeys([*names, *trials["metric"]]))
     return {task: list(names) for task, names in found.items()}

@@ -32,18 +32,13 @@ def load(config: TaskConfig, tokenizer: Any, positions: int) -> Task:
     `tokenizer` is a fast one of transformers; `positions` is the most tokens that the model can read in one
     example. Raises BadInput for anything in the configuration or in the files that cannot be used.
     """
-    known = find()
-    if config.name not in known:
-        close = difflib.get_close_matches(config.name, known, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise BadInput(f"task.name: {config.name!r} is unknown; accepted are {', '.join(sorted(known))}{hint}")
-    source = known[config.name].read(config)
+    source = read(config)
     if config.split_dev is not None:
         source = halves.split(source, config.split_dev)
     metric = config.metric or source.metric
     _check_train(config, source)
     metrics.check(metric, len(source.labels))
-    _check_length(config.max_length, source, tokenizer, positions)
+    check_length(config.max_length, source, tokenizer, positions)
     splits = {
         name: tokenise(split.texts, split.labels, tokenizer, config.max_length) for name, split in source.splits.items()
     }
@@ -58,6 +53,16 @@ def load(config: TaskConfig, tokenizer: Any, positions: int) -> Task:
     )
 
 
+def read(config: TaskConfig) -> Source:
+    """The texts and labels of a task. Raises BadInput."""
+    known = find()
+    if config.name not in known:
+        close = difflib.get_close_matches(config.name, known, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise BadInput(f"task.name: {config.name!r} is unknown; accepted are {', '.join(sorted(known))}{hint}")
+    return known[config.name].read(config)
+
+
 def _check_train(config: TaskConfig, source: Source) -> None:
     labels = source.splits["train"].labels
     counts = Counter(labels)
@@ -68,7 +73,8 @@ def _check_train(config: TaskConfig, source: Source) -> None:
         raise BadInput(f"task.n_train: {config.n_train} is not between 1 and the {len(labels)} training examples")
 
 
-def _check_length(length: int, source: Source, tokenizer: Any, positions: int) -> None:
+def check_length(length: int, source: Source, tokenizer: Any, positions: int) -> None:
+    """Raises BadInput where examples of so many tokens are more than the model reads, or less than one word."""
     pair = source.splits["train"].texts[0][1] is not None
     least = tokenizer.num_special_tokens_to_add(pair=pair) + 1
     if length > positions:
