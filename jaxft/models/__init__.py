@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, Key
 from jaxft import tree
 from jaxft.errors import BadInput
 from jaxft.models import checkpoint as files
-from jaxft.models import compact, family, layers
+from jaxft.models import compact, family, layers, ports
 from jaxft.models.compact import Kept
+from jaxft.models.ports import merged as merged
 from jaxft.types import Batch, Edit, Model, Out, Params, same
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "encoder"
@@ -104,7 +105,7 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
         """A linear map computes in the precision of its kernel."""
         exact = (f"{kind.fresh[-1]}/kernel", f"{kind.fresh[-1]}/bias")
         linear = {name.removesuffix("kernel") for name in params if name.endswith("/kernel") and name not in exact}
-        lowered = {f"{module}{leaf}" for module in linear for leaf in ("kernel", "bias")}
+        lowered = {f"{module}{leaf}" for module in linear for leaf in ("kernel", "bias", *ports.LOW)}
         return {name: value.astype(dtype) if name in lowered else value for name, value in params.items()}
 
     def apply(

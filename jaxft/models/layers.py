@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxft import keys
 from jaxft.errors import BadInput
+from jaxft.models import ports
 from jaxft.models.operations import attend, gelu, lookup, read
 from jaxft.types import Batch, Edit, Params
 
@@ -121,6 +122,15 @@ def dropout(key: Key[Array, ""] | None, rate: Float[Array, ""] | float, name: st
     return jnp.where(bits.astype(jnp.int32) >= dropped.astype(jnp.int32), x * scale, 0.0)
 
 
+class Map(NamedTuple):
+    """A linear map, for `dense`."""
+
+    kernel: Array
+    bias: Array
+    low: ports.Low | None
+    """The one of low rank beside it, if a method has added it."""
+
+
 class Linear(nn.Module):
     """Holds a kernel [inputs, outputs] and a bias [outputs]."""
 
@@ -128,15 +138,31 @@ class Linear(nn.Module):
     outputs: int
 
     @nn.compact
-    def __call__(self) -> tuple[Array, Array]:
-        """The two of them, for `dense`."""
-        return self.param("kernel", zeros, (self.inputs, self.outputs)), self.param("bias", zeros, (self.outputs,))
+    def __call__(self) -> Map:
+        """What it holds."""
+        kernel = self.param("kernel", zeros, (self.inputs, self.outputs))
+        return Map(kernel, self.param("bias", zeros, (self.outputs,)), ports.low(self))
 
 
-def dense(x: Array, linear: tuple[Array, Array]) -> Array:
-    """x through a linear map, in the precision of its kernel."""
-    kernel, bias = linear
-    return x.astype(kernel.dtype) @ kernel + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+def dense(x: Array, linear: Map) -> Array:
+    """x through a linear map, in the precision of its kernel; plus scale (x a) b, where one of low rank is beside it."""
+    kernel, bias, low = linear
+    x = x.astype(kernel.dtype)
+    y = x @ kernel
+    if low is not None:
+        y = y + (low.scale.astype(kernel.dtype) * (x @ low.a)) @ low.b
+    return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class Adapter(nn.Module):
+    """x + up(gelu(down(x))), of whatever size its parameters have (Houlsby et al. 2019, figure 2)."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows T D"]) -> Float[Array, "rows T D"]:
+        """x after the adapter."""
+        size = self.get_variable("params", "down")["bias"].shape[0]
+        down, up = Linear(x.shape[-1], size, name="down")(), Linear(size, x.shape[-1], name="up")()
+        return x + dense(gelu(dense(x, down)), up)
 
 
 class Norm(nn.Module):
@@ -213,10 +239,14 @@ class Layer(nn.Module):
             mask = segments.reshape(-1)[at][:, None, None] == segments[row][:, None, :]
         mixed = attend(q, k, v, mask, s.heads, lambda p: drop("attention", p))
         mixed = dense(mixed, Linear(s.width, s.width, name="attention_out")())
-        x = Norm(s.eps, name="attention_norm")(x + drop("attention_out", mixed))
+        x = Norm(s.eps, name="attention_norm")(x + self._adapted(ports.ADAPTERS[0], drop("attention_out", mixed)))
         inner = ACTIVATIONS[s.act](dense(x, Linear(s.width, s.inner, name="intermediate")()))
         outer = dense(inner, Linear(s.inner, s.width, name="output")())
-        return Norm(s.eps, name="output_norm")(x + drop("output", outer))
+        return Norm(s.eps, name="output_norm")(x + self._adapted(ports.ADAPTERS[1], drop("output", outer)))
+
+    def _adapted(self, name: str, x: Array) -> Array:
+        """x after the adapter of this name, if a method has added it."""
+        return Adapter(name=name)(x) if self.has_variable("params", name) else x
 
 
 class Layers(nn.Module):
