@@ -8,10 +8,12 @@ told apart, before jax is loaded.
 import ast
 import difflib
 import math
+import struct
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,15 @@ from jaxft.errors import BadInput
 Literal = int | float | str | bool
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 _NOUNS = {int: "an integer", float: "a finite number", str: "text in quotes", bool: "True or False"}
+_RANGES: dict[str, tuple[type, str, Callable[[Any], bool]]] = {
+    "Share": (float, "a number from 0 to 1", lambda x: 0 <= x <= 1),
+    "BelowOne": (float, "a number from 0 and below 1", lambda x: 0 <= x < 1),
+    "NotNegative": (float, "a finite number from 0 on", lambda x: x >= 0),
+    "Positive": (float, "a finite number above 0", lambda x: x > 0),
+    "Count": (int, "an integer from 1 on", lambda x: x >= 1),
+    "Natural": (int, "an integer from 0 on", lambda x: x >= 0),
+}
+"""What the aliases in `types` stand for: a type, its range in words, and whether a value is in it."""
 _EXAMPLE = "expected names with keyword arguments, such as `a|b(x=1, y='s')`"
 
 
@@ -39,6 +50,10 @@ class Argument(NamedTuple):
 
     type: type
     default: Literal
+    range: str = ""
+    """The name of its range, of those in `types`; "" for any value of the type."""
+    words: tuple[str, ...] = ()
+    """The only texts that it takes; () for any."""
 
 
 def parse(text: str, kind: str = "method") -> tuple[Call, ...]:
@@ -78,7 +93,8 @@ def bind(calls: Iterable[Call], kind: str = "method") -> tuple[Call, ...]:
         kind: "method" or "policy".
 
     Raises:
-        BadInput: an unknown name or argument, a value of the wrong type, or a name that is there twice.
+        BadInput: an unknown name or argument, a value of the wrong type or out of its range, a name that is there
+            twice, or methods that do not go together.
     """
     bound: list[Call] = []
     for name, args in calls:
@@ -89,6 +105,10 @@ def bind(calls: Iterable[Call], kind: str = "method") -> tuple[Call, ...]:
             if arg not in declared:
                 raise BadInput(f"{kind}: {name} has no argument {arg!r}; {nearest(arg, declared)}")
         bound.append(Call(name, {a: _typed(f"{kind}.{name}.{a}", d, args) for a, d in declared.items()}))
+    for one, other in permutations((call.name for call in bound), 2):
+        if reason := clashes(one, kind).get(other):
+            first, second = sorted((one, other))
+            raise BadInput(f"{kind}: {first} and {second} do not go together: {reason}")
     return tuple(bound)
 
 
@@ -128,10 +148,16 @@ def signature(name: str, kind: str = "method") -> dict[str, Argument]:
         BadInput: there is none.
         TypeError: its author left out a type or a default.
     """
-    files = {path.stem: path for folder in _folders(kind) for path in sorted(Path(folder).glob("[!_]*.py"))}
-    if name not in files:
-        raise BadInput(f"{kind}: unknown {kind} {name!r}; {nearest(name, files)}")
-    return _signature(files[name])
+    return _signature(_file(name, kind))
+
+
+def clashes(name: str, kind: str = "method") -> dict[str, str]:
+    """With what others the method of this name does not go, and why: its file's `CLASHES = {"other": "reason"}`.
+
+    Raises:
+        BadInput: there is no such method.
+    """
+    return _clashes(_file(name, kind))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -143,6 +169,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     section = word.rpartition(".")[0]
     beside = [k for k in known if k.rpartition(".")[0] == section] or [k for k in known if "." not in k] or known
     return f"known: {', '.join(beside)}" if beside else "there are none"
+
+
+def _file(name: str, kind: str) -> Path:
+    files = {path.stem: path for folder in _folders(kind) for path in sorted(Path(folder).glob("[!_]*.py"))}
+    if name not in files:
+        raise BadInput(f"{kind}: unknown {kind} {name!r}; {nearest(name, files)}")
+    return files[name]
 
 
 def _folders(kind: str) -> Sequence[str]:
@@ -161,13 +194,35 @@ def _signature(path: Path) -> dict[str, Argument]:
     declared += [(arg, default) for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default]
     if len(declared) < len(args.args) + len(args.kwonlyargs):
         raise TypeError(f"{path}: an argument of {path.stem} has no default")
-    found = {}
-    for arg, default in declared:
-        kind = _TYPES.get(ast.unparse(arg.annotation) if arg.annotation else "")
-        if kind is None:
-            raise TypeError(f"{path}: argument {arg.arg} must be annotated with one of {', '.join(_TYPES)}")
-        found[arg.arg] = Argument(kind, kind(ast.literal_eval(default)))
+    return {arg.arg: _argument(path, arg, default) for arg, default in declared}
+
+
+def _argument(path: Path, arg: ast.arg, default: ast.expr) -> Argument:
+    value: Any = ast.literal_eval(default)
+    match arg.annotation:
+        case ast.Name(id=name) if name in _TYPES:
+            found = Argument(_TYPES[name], _TYPES[name](value))
+        case ast.Name(id=name) if name in _RANGES:
+            kind = _RANGES[name][0]
+            found = Argument(kind, kind(value), name)
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
+            words = ast.literal_eval(inside)
+            found = Argument(str, value, words=words if isinstance(words, tuple) else (words,))
+        case _:
+            known = ", ".join([*_TYPES, *_RANGES])
+            raise TypeError(f"{path}: argument {arg.arg} must be annotated with Literal[...] or one of {known}")
+    if not _fits(found, found.default):
+        raise TypeError(f"{path}: the default of {arg.arg} is none of what it takes")
     return found
+
+
+@lru_cache
+def _clashes(path: Path) -> dict[str, str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="CLASHES")], value=value):
+                return ast.literal_eval(value)
+    return {}
 
 
 def _typed(name: str, declared: Argument, args: Mapping[str, Any]) -> Literal:
@@ -175,9 +230,34 @@ def _typed(name: str, declared: Argument, args: Mapping[str, Any]) -> Literal:
     value = args.get(arg, declared.default)
     if declared.type is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
-    if type(value) is not declared.type or (declared.type is float and not math.isfinite(value)):
-        raise BadInput(f"{name}: expected {_NOUNS[declared.type]}, found {value!r}")
+    if not _fits(declared, value):
+        raise BadInput(f"{name}: expected {_accepted(declared)}, found {value!r}")
+    if declared.type is float and not _fits(declared, _held(value)):
+        raise BadInput(f"{name}: expected {_accepted(declared)}, found {value!r}, which 32 bits cannot hold")
     return value
+
+
+def _fits(declared: Argument, value: Any) -> bool:
+    if type(value) is not declared.type or (declared.type is float and not math.isfinite(value)):
+        return False
+    if declared.words:
+        return value in declared.words
+    return not declared.range or _RANGES[declared.range][2](value)
+
+
+def _held(value: float) -> float:
+    """The number as a replica holds it, in 32 bits."""
+    try:
+        return struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return math.inf
+
+
+def _accepted(declared: Argument) -> str:
+    """Type and range of an argument, in words."""
+    if declared.words:
+        return " or ".join(repr(word) for word in declared.words)
+    return _RANGES[declared.range][1] if declared.range else _NOUNS[declared.type]
 
 
 def _calls(node: ast.expr, text: str) -> list[Call]:

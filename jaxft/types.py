@@ -12,6 +12,19 @@ from jaxtyping import Array, Float, Int, Key, UInt
 Anywhere = Any
 """An array on the device, or the same in host memory: which of the two, a type cannot tell."""
 
+Share = float
+"""An argument of a method: a number from 0 to 1. `spec` reads the name from the source, of these and the next five."""
+BelowOne = float
+"""A number from 0 and below 1."""
+NotNegative = float
+"""A finite number from 0 on."""
+Positive = float
+"""A finite number above 0."""
+Count = int
+"""An integer from 1 on."""
+Natural = int
+"""An integer from 0 on."""
+
 Params = dict[str, Array]
 """Parameters, flat: `"layers/3/query/kernel"`. A key that is absent is not owned."""
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,4 +135,79 @@ def test_a_method_must_declare_types_and_defaults(tmp_path, monkeypatch, source,
     (tmp_path / "toy.py").write_text(source)
     monkeypatch.setattr(spec, "_folders", lambda kind: [str(tmp_path)])
     with pytest.raises(TypeError, match=message):
+        spec.signature("toy")
+
+
+RANGED = """from typing import Literal
+def ranged(p: Share = 0.5, q: BelowOne = 0.0, r: NotNegative = 1, s: Positive = 1.0, n: Count = 1, m: Natural = 0,
+           how: Literal["hard", "gradient"] = "hard"): ...
+"""
+
+
+@pytest.fixture
+def ranged(tmp_path, monkeypatch):
+    """A method with an argument of every range, and two that do not go with each other."""
+    (tmp_path / "ranged.py").write_text(RANGED)
+    (tmp_path / "left.py").write_text('CLASHES = {"right": "both train nothing"}\ndef left(): ...')
+    (tmp_path / "right.py").write_text("def right(): ...")
+    monkeypatch.setattr(spec, "_folders", lambda kind: [str(tmp_path)])
+
+
+@pytest.mark.usefixtures("ranged")
+@pytest.mark.parametrize(
+    ("arg", "least", "most", "outside", "accepted"),
+    [
+        ("p", 0, 1, (-1e-9, 1.0000001), "a number from 0 to 1"),
+        ("q", 0.0, 0.9999, (-0.1, 1, 1.0), "a number from 0 and below 1"),
+        ("r", 0, 3e38, (-1e-30,), "a finite number from 0 on"),
+        ("s", 1e-30, 3e38, (0, 0.0, -1.0), "a finite number above 0"),
+        ("n", 1, 10**6, (0, -1, 1.0, True), "an integer from 1 on"),
+        ("m", 0, 10**6, (-1, 0.0), "an integer from 0 on"),
+        ("how", "hard", "gradient", ("soft", "", 1), "'hard' or 'gradient'"),
+    ],
+)
+def test_ranges(arg, least, most, outside, accepted):
+    """Also of what a sweep changes; the ends belong to a range."""
+    for value in (least, most):
+        spec.numbers(f"ranged({arg}={value!r})")
+        spec.numbers("ranged", {f"method.ranged.{arg}": value})
+    for value in outside:
+        shown = float(value) if arg in "pqrs" else value
+        for text, changes in ((f"ranged({arg}={value!r})", {}), ("ranged", {f"method.ranged.{arg}": value})):
+            with pytest.raises(BadInput) as caught:
+                spec.numbers(text, changes)
+            assert str(caught.value) == f"method.ranged.{arg}: expected {accepted}, found {shown!r}"
+
+
+@pytest.mark.usefixtures("ranged")
+@pytest.mark.parametrize(("arg", "value"), [("q", 0.999999999999), ("s", 1e-60), ("r", 1e39)])
+def test_ranges_hold_for_what_32_bits_make_of_a_number(arg, value):
+    with pytest.raises(
+        BadInput, match=f"method.ranged.{arg}: expected .*, found {re.escape(repr(value))}, which 32 bits cannot hold"
+    ):
+        spec.numbers(f"ranged({arg}={value!r})")
+
+
+@pytest.mark.usefixtures("ranged")
+@pytest.mark.parametrize("text", ["left|right", "right|left", "right|ranged|left"])
+def test_methods_that_clash_say_why(text):
+    with pytest.raises(BadInput) as caught:
+        spec.numbers(text)
+    assert str(caught.value) == "method: left and right do not go together: both train nothing"
+    assert spec.numbers("left|ranged")
+    assert (spec.clashes("left"), spec.clashes("right")) == ({"right": "both train nothing"}, {})
+
+
+def test_the_ranges_are_those_of_types():
+    from jaxft import types
+
+    for name, (kind, _, _) in spec._RANGES.items():
+        assert getattr(types, name) is kind
+
+
+@pytest.mark.parametrize("source", ["p: Share = 2.0", "n: Count = 0", "how: Literal['a', 'b'] = 'c'", "q: float = 'x'"])
+def test_a_default_must_be_in_its_range(tmp_path, monkeypatch, source):
+    (tmp_path / "toy.py").write_text(f"def toy({source}): ...")
+    monkeypatch.setattr(spec, "_folders", lambda kind: [str(tmp_path)])
+    with pytest.raises((TypeError, ValueError)):
         spec.signature("toy")
