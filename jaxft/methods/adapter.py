@@ -10,21 +10,27 @@ from jaxft.types import Count, Method, Params, Positive
 
 
 def adapter(size: Count = 64, std: Positive = 1e-3) -> Method:
-    """Two small networks are added to each layer and trained, after its attention and after its feed-forward.
+    """Adds two small networks to each layer, after its attention and after its feed-forward, and trains these.
 
-    Houlsby et al. 2019, "Parameter-efficient transfer learning for NLP" (arXiv 1902.00751), section 2.1 and figure 2: what
-    either part gives, after its dropout and before it is added to its input, becomes
+    What either part gives, after its dropout and before it is added to the part's input, becomes
 
-        x + gelu(x D + d) U + u,   D [width, size] and U [size, width] from N(0, std^2) cut at 2 std,   d = u = 0
+        x + gelu(x D + d) U + u
+        at the start  D [width, size] and U [size, width] from N(0, std^2) cut at 2 std,   d = u = 0
 
-    which is nearly the identity at the start.
+    which is nearly x. The draws come from the trial's init seed and the names.
 
     Owns: the adapters, all LayerNorms and the head; pooler, embeddings and the layers' own maps are frozen. Weight decay
-    acts on D and U as on any kernel. Adapters cannot be folded into the encoder: writing the weights of such a trial is
-    refused (`models.merged`).
+    acts on D and U as on any kernel. Adapters cannot be folded into the encoder, so that its weights are not written
+    (`models.merged` refuses).
     Off: at no setting.
-    Hazards: the paper tries sizes of 8, 64 and 256 and rates of 3e-5 to 3e-3. A pooler that the checkpoint lacks stays
-    random.
+    Hazards: a pooler that the checkpoint lacks stays random. Rates of 3e-5 to 3e-3 in the paper.
+
+    Args:
+        size: the inner width; 8, 64 and 256 in the paper.
+        std: of the first kernels; from 1e-2 on a larger one harms, says the paper.
+
+    Source:
+        Houlsby et al. 2019, "Parameter-efficient transfer learning for NLP" (arXiv 1902.00751), section 2.1, figure 2.
     """
 
     def start(w0: Params, key: Key[Array, ""]) -> Params:
@@ -49,5 +55,5 @@ def adapter(size: Count = 64, std: Positive = 1e-3) -> Method:
 
 
 def drawn(key: Key[Array, ""], name: str, shape: tuple[int, int]) -> Float[Array, "inputs outputs"]:
-    """The start of a kernel, of std 1: normal, cut at 2."""
+    """The start of a kernel, before its scale: N(0, 1) cut at 2."""
     return jax.random.truncated_normal(keys.named(key, name), -2.0, 2.0, shape, jnp.float32)

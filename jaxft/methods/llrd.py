@@ -1,37 +1,44 @@
 """Layer-wise decay of the learning rate: lower layers move less."""
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from jaxft import tree
 from jaxft.types import Ctx, Method, Params, Share, Tx
 
 
 def llrd(decay: Share = 0.95) -> Method:
-    """Each layer's updates are `decay` times those of the layer above; head and pooler keep the full rate.
+    """Moves each layer `decay` times as far as the layer above; head and pooler have the full rate.
 
-    Howard and Ruder 2018, "Universal language model fine-tuning for text classification" (arXiv 1801.06146), section
-    3.2, as in Zhang et al. 2021 (arXiv 2006.05987), section 4: with L layers, counted from 0,
+    Of L layers, counted from 0, with lr the step's rate:
 
         lr of layer i = lr * decay^(L - i),   lr of the embeddings = lr * decay^(L + 1)
 
-    applied to what comes out of Adam, its weight decay included.
+    It acts on what comes out of Adam, so on its weight decay too.
 
-    Owns: everything, as vanilla.
-    Off: decay=1.
-    Hazards: with decay=0 only head and pooler move. (In the code of Zhang et al. the head has no weight decay then; here
-    it keeps it.) Later formulas begin with decay^0 at the top layer, or give the pooler a step of its own (ELECTRA).
+    Owns: what it would without.
+    Off: at decay = 1 it is vanilla.
+    Hazards: others count otherwise, with decay^0 at the top layer, or a step of its own for the pooler (ELECTRA). The
+    code of the paper takes weight decay from the head; here the head keeps it. At decay = 0 only head and pooler move.
+
+    Args:
+        decay: the factor from one layer to the next below; 0.95 in the paper.
+
+    Source:
+        Zhang et al. 2021, "Revisiting few-sample BERT fine-tuning" (arXiv 2006.05987), section 4, and its code; after
+        Howard and Ruder 2018 (arXiv 1801.06146), section 3.2.
     """
 
     def tx(inner: Tx) -> Tx:
         def update(grads: Params, state, params: Params, ctx: Ctx):
             updates, state = inner.update(grads, state, params, ctx)
-            there, rate = tree.depth(ctx.w0), jnp.asarray(decay, jnp.float32)
+            there, factor = tree.depth(ctx.w0), jnp.asarray(decay, jnp.float32)
 
-            def slowed(name: str, x):
+            def slowed(name: str, x: Array) -> Array:
                 height = tree.height(name)
                 if height is not None:
-                    return x * rate ** (there - height)
-                return x * rate ** (there + 1) if tree.layer(name) == "embeddings" else x
+                    return x * factor ** (there - height)
+                return x * factor ** (there + 1) if tree.layer(name) == "embeddings" else x
 
             return {name: slowed(name, x) for name, x in updates.items()}, state
 

@@ -7,29 +7,40 @@ from jaxtyping import Array, Float, Key
 from jaxft import keys, tree
 from jaxft.types import Count, Method, Params, Positive
 
+CLASHES = {"adapter": "each trains what it adds and the head, so that of both the head alone would be trained"}
+
 
 def lora(rank: Count = 8, alpha: Positive = 16.0, targets: str = "query,value", pooler: bool = False) -> Method:
-    """A map of low rank beside each chosen linear map of the layers is trained instead of it.
+    """Trains a map of low rank beside each chosen linear map of the layers, in its stead.
 
-    Hu et al. 2022, "LoRA: low-rank adaptation of large language models" (arXiv 2106.09685), equation 3:
+    With W [inputs, outputs] and b as they were pretrained, A [inputs, rank] and B [rank, outputs]:
 
-        y = x W + (alpha / rank) (x A) B + b,   A [inputs, rank] from U(-1, 1) / sqrt(inputs),   B [rank, outputs] = 0
+        y = x W + s (x A) B + b,   s = alpha / rank
+        at the start  A from U(-1, 1) / sqrt(inputs),   B = 0
 
-    W and b are frozen and never differentiated. A is drawn as in the paper's code (Kaiming's uniform with a = sqrt(5)),
-    from the trial's init seed and its name; the columns of a larger rank begin with those of a smaller one.
+    so that at first the model is the pretrained one. A is drawn as in the authors' code (Kaiming's uniform with a =
+    sqrt(5)), from the trial's init seed and its name; the columns of a larger rank begin with those of a smaller one.
+    W is never differentiated, nor is W + s A B ever made in training.
 
-    `targets` are names of maps with commas between them: query, key, value, attention_out, intermediate, output; or
-    patterns of the shell, which match the whole name if they have a slash in them ("layers/[01]/query").
-
-    Owns: A, B and the head; the pooler too if `pooler` is True. It is frozen otherwise, as in peft, whose `SEQ_CLS`
-    trains what is called classifier; RoBERTa's head is that with its dense layer. Weight decay acts on A and B as on
-    any kernel. Writing the weights folds s A B into W (`models.merged`), so that a checkpoint has Hugging Face's names.
-    Off: at no setting. At the start the model is the pretrained one, whatever alpha, since B = 0.
+    Owns: A, B and the head. The pooler is frozen, as in peft, which trains what is called classifier, unless `pooler`
+    says otherwise; RoBERTa's head includes its dense layer. Weight decay acts on A and B as on any kernel. Weights are
+    written with s A B folded into W (`models.merged`).
+    Off: at no setting.
     Hazards: a pooler that the checkpoint lacks stays random unless `pooler` is True. Rates of 1e-4 to 5e-4 are usual.
-    A sweep of alpha at a fixed rank stays in one program; rank and targets shape it.
+    The rank and the targets shape the program; alpha may be swept within one.
+
+    Args:
+        rank: of the added maps.
+        alpha: their strength; usually one or two times the rank.
+        targets: names of maps with commas between them (query, key, value, attention_out, intermediate, output), or
+            patterns of the shell; with a slash they are for whole names ("layers/[01]/query").
+        pooler: whether the pooler is trained too.
 
     Raises:
-        BadInput: a pattern of `targets` that matches nothing, once the method is traced.
+        BadInput: a target that matches nothing (when the method is traced).
+
+    Source:
+        Hu et al. 2022, "LoRA" (arXiv 2106.09685), section 4.1, equation 3.
     """
 
     def start(w0: Params, key: Key[Array, ""]) -> Params:
@@ -54,6 +65,3 @@ def drawn(key: Key[Array, ""], name: str, inputs: int, rank: int) -> Float[Array
     """The start of A: uniform between -1 / sqrt(inputs) and 1 / sqrt(inputs)."""
     bound = inputs**-0.5
     return jax.random.uniform(keys.named(key, name), (rank, inputs), jnp.float32, -bound, bound).T
-
-
-CLASHES = {"adapter": "each trains what it adds and the head alone, so that both together train the head"}

@@ -2,39 +2,46 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from jaxft import tree
 from jaxft.types import Ctx, Method, NotNegative, Params, Tx
 
 
 def recadam(gamma: NotNegative = 5000.0, k: NotNegative = 0.5, t0: float = 250.0) -> Method:
-    """A pull towards the pretrained weights that is annealed, beside Adam and outside of its moments.
+    """Pulls towards the pretrained weights at first, outside of Adam's moments, and lets go as it learns the task.
 
-    Chen, Hou, Cui, Che, Liu and Yu 2020, "Recall and learn: fine-tuning deep pretrained language models with less
-    forgetting" (arXiv 2004.12651), equations 6 to 8 and algorithm 1: at step t, from 1,
+    With W0 the replica's start, p before the step, lr the step's rate, and steps t counted from 1:
 
-        s(t) = 1 / (1 + exp(-k (t - t0)))
-        p <- p + s(t) * Adam's update - lr * (1 - s(t)) * gamma * (p - w0),   p before the step
+        s = 1 / (1 + exp(-k (t - t0)))
+        p <- p + s * Adam's update - lr * (1 - s) * gamma * (p - W0)
 
-    for what was pretrained; the head trains as it would. (The released code adds one term after the other, so that its
-    pull acts on p after Adam's update, and does not scale weight decay, which is part of Adam's update here.)
+    in all but the head, which trains as it would without.
 
-    Owns: everything, as vanilla.
-    Off: t0=-1e6, k=0.5 (s is 1 at every step).
-    Hazards: lr * gamma above 2 diverges: 5000 is for rates about 2e-5. The paper tries k of 0.05 to 1 and t0 of 100 to
-    1000, in trainings of many thousand steps: in a short one s may never rise, and all but the head stays where it was.
-    A part that the checkpoint lacks, such as a pooler, is pulled towards its random start, since no one knows that here.
+    Owns: what it would without.
+    Off: at k = 1 and t0 = -1000000 it is vanilla: s is 1 from the first step on.
+    Hazards: where lr * gamma is above 2 it diverges: 5000 is for rates about 2e-5. In a training much shorter than t0
+    all but the head stays where it was. The authors' code takes the terms one after the other, so that it pulls p after
+    Adam's update, and leaves weight decay unscaled, which is part of Adam's update here. A pooler that the checkpoint
+    lacks is pulled towards its random start.
+
+    Args:
+        gamma: how strong the pull is; 5000 in the paper.
+        k: how fast s rises; 0.05 to 1 in the paper.
+        t0: the step at which s is 1/2; 100 to 1000 in the paper.
+
+    Source:
+        Chen, Hou, Cui, Che, Liu and Yu 2020, "Recall and learn" (arXiv 2004.12651), section 3, algorithm 1.
     """
 
     def tx(inner: Tx) -> Tx:
         def update(grads: Params, state, params: Params, ctx: Ctx):
             updates, state = inner.update(grads, state, params, ctx)
-            step = jnp.asarray(ctx.step + 1, jnp.float32)
-            learn = jax.nn.sigmoid(k * (step - t0))
-            pull = ctx.lr * (1 - learn) * gamma
+            s = jax.nn.sigmoid(k * (jnp.asarray(ctx.step + 1, jnp.float32) - t0))
+            pull = ctx.lr * (1 - s) * gamma
 
-            def recalled(name: str, x):
-                return x if tree.head(name) else learn * x - pull * (params[name] - ctx.w0[name])
+            def recalled(name: str, x: Array) -> Array:
+                return x if tree.head(name) else s * x - pull * (params[name] - ctx.w0[name])
 
             return {name: recalled(name, x) for name, x in updates.items()}, state
 

@@ -7,23 +7,35 @@ from jaxft.models import ports
 from jaxft.types import Method, Natural, Params
 
 STD = 0.02
-"""Of fresh kernels, as BERT was pretrained with."""
+"""Of fresh kernels, as in BERT's pretraining."""
 
 
 def reinit(layers: Natural = 5, pooler: bool = True) -> Method:
-    """The upper `layers` layers and the pooler start from fresh values instead of pretrained ones.
+    """Starts the upper layers and the pooler from fresh values instead of pretrained ones.
 
-    Zhang, Wu, Katiyar, Weinberger and Artzi 2021, "Revisiting few-sample BERT fine-tuning" (arXiv 2006.05987), section
-    5: kernels from N(0, 0.02^2), biases 0, LayerNorms scale 1 and shift 0. Each value comes from the trial's init seed
-    and the parameter's name: what the model's own `init` would give, so that two init seeds differ in them too.
+    Of L layers, counted from 0, in layers L - N to L - 1 and in the pooler:
 
-    Owns: everything, as vanilla.
-    Off: layers=0, pooler=False.
-    Hazards: 1 to 6 layers in the paper; more harm. RoBERTa has no pooler: the dense layer of its head, which stands in
-    its place, is always fresh. A method that measures distance from the start, such as mixout, measures it from these.
+        kernels from N(0, 0.02^2),   biases 0,   LayerNorms scale 1 and shift 0
+
+    Each value comes from the trial's init seed and the parameter's name alone, as those of a new head do: what the
+    model's own `init` gives where its config says 0.02 too. So two init seeds differ in them.
+
+    Owns: what it would without.
+    Off: at layers = 0 and pooler = False it is vanilla.
+    Hazards: the best N is 1 to 6 in the paper, another one for each data set; a larger one harms. RoBERTa has no pooler:
+    the dense layer of its head, in the same place, is always new. What measures the way from the start, such as mixout,
+    measures it from these values.
+
+    Args:
+        layers: N.
+        pooler: whether the pooler starts anew too.
 
     Raises:
-        BadInput: the encoder has fewer layers, once the method is traced.
+        BadInput: the encoder has fewer layers (when the method is traced).
+
+    Source:
+        Zhang, Wu, Katiyar, Weinberger and Artzi 2021, "Revisiting few-sample BERT fine-tuning" (arXiv 2006.05987),
+        section 5.
     """
 
     def start(w0: Params, key) -> Params:

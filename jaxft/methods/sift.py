@@ -11,8 +11,6 @@ from jaxft.errors import BadInput
 from jaxft.rare import cond_any
 from jaxft.types import Count, Ctx, Method, Params, Tx
 
-TARGETS = "query,key,value,attention_out"
-
 
 class Chosen(NamedTuple):
     """The state of SIFT."""
@@ -23,27 +21,33 @@ class Chosen(NamedTuple):
     """Of the optimiser, on the chosen entries alone."""
 
 
-def sift(per_mille: Count = 8, targets: str = TARGETS) -> Method:
-    """Of each tensor that is a target, the entries with the largest gradients in the first batch are trained.
+def sift(per_mille: Count = 8, targets: str = "query,key,value,attention_out") -> Method:
+    """Trains of each tensor the entries that had the largest gradients in the first batch.
 
-    Song et al. 2024, "Sparse is enough in fine-tuning pre-trained large language models" (arXiv 2312.11875), section 4:
-    with g the gradient of step 0, for each tensor
+    With g the gradient of step 0, of each tensor that is a target:
 
-        k = floor(size * per_mille / 1000) + 1,   chosen = the k entries of largest abs(g), the first of those that tie
+        k = floor(size * per_mille / 1000) + 1,   chosen = the k entries of largest abs(g), of equal ones the first
+        p <- p + Adam's update   where chosen;   p = w0 elsewhere
 
-    Then and in all further steps the optimiser sees the chosen entries alone: their gradients, moments and weight decay,
-    and, if `train.clip` goes by a norm, the norm over them. `targets` are as for `lora`, and mean kernels and biases;
-    those of the paper's runs on GLUE are the default.
+    The optimiser sees the chosen entries alone: of them are its moments, its weight decay and the norm that it clips by.
 
-    Owns: the targets' kernels and biases, and the head, which is trained whole, as in the released code. Adam's state
-    holds the chosen entries alone, and their indices; the parameters themselves stay dense, since evaluations read them.
-    Off: at no setting: embeddings and other tensors are frozen.
-    Hazards: the paper's rate is 7e-5, for BERT-size models. It chooses in a step before the first, and draws that batch again;
-    here the first batch is trained on. `per_mille` (8 is the paper's 0.8 %) is whole because k is the length of Adam's
-    state: a float may differ between replicas of one program, and a shape may not. Above 1000 it is refused.
+    Owns: kernels and biases of the targets, and the head, which is trained whole, as in the authors' code. Adam's state
+    holds the chosen entries alone; beside it are their indices. The parameters stay dense, for evaluations read them.
+    Off: at no setting: the embeddings and all that is no target stay.
+    Hazards: the authors' code chooses by a batch that it does not train on; here the first batch is trained on too. The
+    paper's rate is 7e-5. Replicas of one program may choose otherwise, each by its own first batch, but equally much.
+
+    Args:
+        per_mille: how much of each tensor; 8 is the paper's 0.8 %, 1000 is all. A whole number, since k is the length of
+            Adam's state: a float may differ among replicas of one program, and shapes may not.
+        targets: names of maps, or patterns, as for `lora`; the default is that of the paper's runs on GLUE.
 
     Raises:
-        BadInput: a pattern of `targets` that matches nothing, or more than 1000, once the method is traced.
+        BadInput: a target that matches nothing, or per_mille above 1000 (when the method is traced).
+
+    Source:
+        Song et al. 2024, "Sparse is enough in fine-tuning pre-trained large language models" (arXiv 2312.11875),
+        section 4, and its code.
     """
 
     def own(params: Params, w0: Params, key) -> Params:
@@ -62,7 +66,9 @@ def sift(per_mille: Count = 8, targets: str = TARGETS) -> Method:
 
         def update(grads: Params, state: Chosen, params: Params, ctx: Ctx) -> tuple[Params, Chosen]:
             sparse = {name: grads[name] for name in state.where}
-            where = cond_any(ctx.step == 0, lambda where, g: largest(g, where), lambda where, _: where, state.where, sparse)
+            where = cond_any(
+                ctx.step == 0, lambda where, g: largest(g, where), lambda where, _: where, state.where, sparse
+            )
             few = ctx._replace(w0=gathered(ctx.w0, where))
             updates, after = inner.update(gathered(grads, where), state.inner, gathered(params, where), few)
             return scattered(updates, where, params), Chosen(where, after)

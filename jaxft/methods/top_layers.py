@@ -6,18 +6,25 @@ from jaxft.types import Count, Method, Params
 
 
 def top_layers(layers: Count = 6) -> Method:
-    """The upper `layers` layers, the pooler and the head are trained; what lies below stays as it was pretrained.
+    """Trains the upper layers, the pooler and the head; what lies below stays as it was pretrained.
 
-    Top-K tuning, a baseline of Zhang et al. 2022, "Fine-tuning pre-trained language models effectively by optimizing
-    subnetworks adaptively" (arXiv 2211.01642), section 4, with K of 3, 6 and 12; for BERT as Houlsby et al. 2019
-    (arXiv 1902.00751), section 3.2.
+    Of L layers, counted from 0:
 
-    Owns: layers L - `layers` to L - 1 of L, pooler and head. Adam's state is of these, and backward ends at the lowest.
-    Off: at no setting; with all layers the embeddings are still not trained.
-    Hazards: more layers than there are is an error; the number shapes the program, so that each is a group of its own.
+        p <- p + Adam's update   in layers L - K to L - 1, pooler and head;   p = w0 elsewhere
+
+    Owns: these, and Adam's state of them; backward ends at the lowest.
+    Off: at no setting: with K = L the embeddings still stay.
+    Hazards: each K is a program of its own.
+
+    Args:
+        layers: K; 3, 6 and 12 are usual.
 
     Raises:
-        BadInput: the encoder has fewer layers, once the method is traced.
+        BadInput: the encoder has fewer layers (when the method is traced).
+
+    Source:
+        The baseline of that name in Zhang et al. 2022 (arXiv 2211.01642), section 4; as "variable fine-tuning" in
+        Houlsby et al. 2019 (arXiv 1902.00751), section 3.2.
     """
 
     def own(params: Params, w0: Params, key) -> Params:
