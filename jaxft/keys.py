@@ -4,13 +4,14 @@ A key is made from a seed and from names: never from a position in a split, neve
 so that adding a parameter, a layer or a method moves no other draw.
 """
 
+from math import prod
 from zlib import crc32
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Key, UInt
+from jaxtyping import Array, Float, Key, UInt
 
 from jaxft.trials import Seeds
 
@@ -50,3 +51,9 @@ def bits(key: Key[Array, ""], count: int) -> UInt[Array, " count"]:
             b = a ^ (b << np.uint32(distance) | b >> np.uint32(32 - distance))
         a, b = a + keys[(turn + 1) % 3], b + keys[(turn + 2) % 3] + np.uint32(turn + 1)
     return a ^ b
+
+
+def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Numbers from 0 to below 1, multiples of 2**-24, from `bits`: below p in a share p of them, for p = 0 in none."""
+    words = bits(key, prod(shape)).reshape(shape)
+    return (words >> np.uint32(8)).astype(jnp.float32) * np.float32(2**-24)
