@@ -19,9 +19,9 @@ def adapter(size: Count = 64, std: Positive = 1e-3) -> Method:
 
     which is nearly x. The draws come from the trial's init seed and the names.
 
-    Owns: the adapters, all LayerNorms and the head; pooler, embeddings and the layers' own maps are frozen. Weight decay
-    acts on D and U as on any kernel. Adapters cannot be folded into the encoder, so that its weights are not written
-    (`models.merged` refuses).
+    Owns: the adapters, all LayerNorms and the head; pooler, embeddings and the layers' own maps stay. Weight decay acts
+    on D and U as on any kernel. Adapters cannot be folded into the encoder: to write its weights is refused
+    (`models.merged`).
     Off: at no setting.
     Hazards: a pooler that the checkpoint lacks stays random. Rates of 3e-5 to 3e-3 in the paper.
 

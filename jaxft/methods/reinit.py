@@ -22,9 +22,9 @@ def reinit(layers: Natural = 5, pooler: bool = True) -> Method:
 
     Owns: what it would without.
     Off: at layers = 0 and pooler = False it is vanilla.
-    Hazards: the best N is 1 to 6 in the paper, another one for each data set; a larger one harms. RoBERTa has no pooler:
-    the dense layer of its head, in the same place, is always new. What measures the way from the start, such as mixout,
-    measures it from these values.
+    Hazards: the best N is 1 to 6 in the paper, another one for each data set; a larger one harms. RoBERTa has no
+    pooler: the dense layer of its head, in the same place, is always new. What measures the way from the start, such as
+    mixout, measures it from these values.
 
     Args:
         layers: N.

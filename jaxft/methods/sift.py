@@ -29,7 +29,7 @@ def sift(per_mille: Count = 8, targets: str = "query,key,value,attention_out") -
         k = floor(size * per_mille / 1000) + 1,   chosen = the k entries of largest abs(g), of equal ones the first
         p <- p + Adam's update   where chosen;   p = w0 elsewhere
 
-    The optimiser sees the chosen entries alone: of them are its moments, its weight decay and the norm that it clips by.
+    The optimiser sees the chosen entries alone: of them are its moments, its weight decay and the norm of its clip.
 
     Owns: kernels and biases of the targets, and the head, which is trained whole, as in the authors' code. Adam's state
     holds the chosen entries alone; beside it are their indices. The parameters stay dense, for evaluations read them.
@@ -38,8 +38,8 @@ def sift(per_mille: Count = 8, targets: str = "query,key,value,attention_out") -
     paper's rate is 7e-5. Replicas of one program may choose otherwise, each by its own first batch, but equally much.
 
     Args:
-        per_mille: how much of each tensor; 8 is the paper's 0.8 %, 1000 is all. A whole number, since k is the length of
-            Adam's state: a float may differ among replicas of one program, and shapes may not.
+        per_mille: how much of each tensor; 8 is the paper's 0.8 %, 1000 is all. A whole number, since k is the length
+            of Adam's state: a float may differ among replicas of one program, and shapes may not.
         targets: names of maps, or patterns, as for `lora`; the default is that of the paper's runs on GLUE.
 
     Raises:

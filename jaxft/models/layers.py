@@ -145,7 +145,7 @@ class Linear(nn.Module):
 
 
 def dense(x: Array, linear: Map) -> Array:
-    """x through a linear map, in the precision of its kernel; plus scale (x a) b, where one of low rank is beside it."""
+    """x through a linear map, in the precision of its kernel; plus scale (x a) b, if one of low rank is beside it."""
     kernel, bias, low = linear
     x = x.astype(kernel.dtype)
     y = x @ kernel

@@ -1,4 +1,4 @@
-"""Ports: where a method may add parameters to an encoder. A port is there if its parameters are, and else costs nothing.
+"""Ports: where a method may add parameters to an encoder. One is there if its parameters are, and else costs nothing.
 
 Any linear map takes a low-rank one beside it (Hu et al. 2022): "layers/0/query/lora_a" [inputs, rank], ".../lora_b"
 [rank, outputs] and ".../lora_scale" []. A layer takes an adapter after its attention and one after its feed-forward
@@ -54,8 +54,8 @@ def merged(params: Mapping[str, Anywhere]) -> dict[str, np.ndarray]:
     adapters = sorted({name.rsplit("/", 2)[0] for name in params if added(name) and name.rsplit("/", 1)[-1] not in LOW})
     if adapters:
         raise BadInput(
-            f"method.adapter: {adapters[0]} and {len(adapters) - 1} more cannot be folded into the encoder's weights, so "
-            "that no checkpoint of its kind can hold them; weights of any other method can be written"
+            f"method.adapter: {adapters[0]} and {len(adapters) - 1} more cannot be folded into the encoder's weights, "
+            "and no checkpoint of its kind can hold them; the weights of any other method can be written"
         )
     found = {name: np.asarray(value) for name, value in params.items() if not added(name)}
     for name in params:

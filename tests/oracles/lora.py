@@ -9,8 +9,8 @@ SPEC = "lora(rank=4, alpha=10.0, targets='query,value,output')"
 HP = {"train.lr": 1e-3}
 OFF = None
 MUTATIONS = [
-    ("alpha / rank", "alpha"),
-    ("alpha / rank", "rank / alpha"),
+    ("asarray(alpha / rank", "asarray(alpha"),
+    ("asarray(alpha / rank", "asarray(rank / alpha"),
     ("bound = inputs**-0.5", "bound = rank**-0.5"),
     ("(rank, inputs), jnp.float32, -bound, bound)", "(rank, inputs), jnp.float32, 0, bound)"),
     (" or tree.head(name)", ""),

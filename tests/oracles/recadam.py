@@ -7,7 +7,7 @@ HP = {}
 OFF = "recadam(k=1.0, t0=-1000000.0)"
 MUTATIONS = [
     ("ctx.step + 1", "ctx.step"),
-    ("(1 - s)", "s"),
+    ("(1 - s) * gamma\n", "s * gamma\n"),
     ("s * x - pull", "s * x + pull"),
     ("s * x - pull", "x - pull"),
     ("x if tree.head(name) else ", ""),
