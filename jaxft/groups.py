@@ -14,6 +14,7 @@ from jaxft.errors import BadInput
 from jaxft.memory import widest
 from jaxft.models import compact
 from jaxft.pool import Pool
+from jaxft.rehearse import rehearse
 from jaxft.replica import Entry, Recipe, Replica, Shared
 from jaxft.study import Study, TaskConfig
 from jaxft.trials import Length, Seeds, Trial, identify, shape
@@ -45,7 +46,7 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
     """Loads models and tasks, and sorts the trials into groups that share one program.
 
     Raises:
-        BadInput: a checkpoint or a data set cannot be used, or does not fit the study.
+        BadInput: a checkpoint or a data set cannot be used or does not fit the study, or a method does not fit them.
     """
     checkpoint = cache(models.open)
 
@@ -111,7 +112,9 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
             # Of the settings alone: other data under the same name must meet its fingerprint.
             name = identify(Seeds(0, 0, 0, 0, 0), shape(fixed), {})
             precision = fixed["train.precision"]
-            groups.append(Group(name, members, lengths, recipe, shared, task, kept, whole, precision, decided))
+            made = Group(name, members, lengths, recipe, shared, task, kept, whole, precision, decided)
+            rehearse(recipe, shared, entry(members[0], made))
+            groups.append(made)
     return groups
 
 

@@ -19,7 +19,7 @@ FLOORS = [
     {"config", "types", "keys", "options"},
     {"rare", "data", "models", "tasks", "methods", "optim", "metrics", "stop", "cost", "scale", "ceilings"},
     {"replica", "memory"},
-    {"pool"},
+    {"pool", "rehearse"},
     {"scheduler", "rows", "groups", "checkpoint", "folder", "locks", "shards"},
     {"store"},
     {"grid", "record"},

@@ -20,14 +20,15 @@ def mixout(p: BelowOne = 0.9) -> Method:
     Owns: what it would without; only what it owns and W0 has is mixed.
     Off: at p = 0 it is vanilla.
     Hazards: it stands in for dropout, which the paper sets to 0 (`train.dropout`); near p = 1 the factor 1 / (1 - p)
-    grows without bound. The layer that the authors released draws one nu for each input of a layer, not for each
-    element as the paper has it.
+    grows without bound. The code that the authors released differs from the paper: it draws one nu for each input of a
+    layer, not for each element, and leaves 1 / (1 - p) out of the gradient (which Adam hardly sees, but clipping does).
 
     Args:
         p: the share of the weights that are swapped; the paper's 0.9.
 
     Source:
-        Lee, Cho and Kang 2020, "Mixout" (arXiv 1909.11299), equation 5 of section 3.
+        Lee, Cho and Kang 2020, "Mixout: Effective Regularization to Finetune Large-scale Pretrained Language Models"
+        (arXiv 1909.11299), section 3.
     """
 
     def view(params: Params, state, ctx: Ctx) -> Params:

@@ -8,8 +8,8 @@
     MUTATIONS        at least three (old, new) replacements in the method's source, each of which must be noticed
 
 and has `oracle(world) -> params`: the method's equations in plain torch or numpy, from `world.w0` through all
-`world.batches`; what it returns are all parameters that a replica owns, by their names. It imports no code of the method
-but its named draws.
+`world.batches`; what it returns are all parameters that a replica owns, by their names. It imports no code of the
+method but its named draws.
 """
 
 import ast
@@ -31,8 +31,8 @@ from jaxft.replica import Entry, Recipe, Replica, Shared
 from jaxft.types import Method, Params, same
 
 STEPS, PER_EPOCH, EVERY, WIDTH, CLASSES = 20, 5, 5, 8, 3
-"""Of 18 examples in batches of 4, so that each epoch ends with a batch of two. Three classes: with two, the gradients of
-the head's columns are negatives of each other, and tie at every threshold.
+"""Of 18 examples in batches of 4, so that each epoch ends with a batch of two. Three classes: with two, the gradients
+of the head's columns are negatives of each other, and tie at every threshold.
 """
 HP = {"train.lr": 3e-4, "train.clip": 0.5}
 """Small steps: float32 agrees with float32 for 20 of them."""
@@ -52,15 +52,10 @@ def told(name: str) -> Told:
     """Read from the source, so that it is known where torch is not installed."""
     found = {}
     for node in ast.parse((Path(__file__).parent / f"{name}.py").read_text()).body:
-        target = (
-            node.targets[0]
-            if isinstance(node, ast.Assign)
-            else node.target
-            if isinstance(node, ast.AnnAssign)
-            else None
-        )
-        if isinstance(target, ast.Name) and target.id in ("SPEC", "HP", "OFF", "MUTATIONS"):
-            found[target.id] = ast.literal_eval(node.value)
+        match node:
+            case ast.Assign(targets=[ast.Name(id=key)], value=value) | ast.AnnAssign(ast.Name(id=key), value=value):
+                if key in ("SPEC", "HP", "OFF", "MUTATIONS") and value:
+                    found[key] = ast.literal_eval(value)
     return Told(found["SPEC"], found["HP"], found["OFF"], found["MUTATIONS"])
 
 
@@ -83,8 +78,8 @@ class Engine(NamedTuple):
 
 
 def engine(text: str, hp: Mapping[str, float] | None = None, *, whole: bool = False, init: int = 4) -> Engine:
-    """The engine for a spec. It is run op by op, but for its dearest parts, each compiled by itself: the model, once for
-    all methods, and the method's `view` and `tx`, unless `whole` has these op by op too.
+    """The engine for a spec. It is run op by op, but for its dearest parts, each compiled by itself: the model, once
+    for all methods, and the method's `view` and `tx`, unless `whole` has these op by op too.
     """
     structure, floats = methods.numbers(text)
     make = methods.load(structure)
@@ -311,8 +306,7 @@ def world(engine: Engine) -> World:
     import torch
 
     one, w0 = begin(engine)
-    model, fresh = engine.recipe.model, None
-    fresh = {**model.init(keys.stream(engine.entry.seeds, "init")), **engine.shared.pretrained}
+    fresh = {**engine.recipe.model.init(keys.stream(engine.entry.seeds, "init")), **engine.shared.pretrained}
     tensors = lambda params: {n: torch.tensor(np.asarray(x)) for n, x in params.items()}  # noqa: E731
     batches = [_batch(engine.shared.train, row) for row in np.asarray(one.plan)]
     before, lead = engine.recipe.before, int(engine.entry.length.lead)
