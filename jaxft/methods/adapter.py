@@ -22,7 +22,7 @@ def adapter(size: Count = 64, std: Positive = 1e-3) -> Method:
     Owns: the adapters, all LayerNorms and the head; pooler, embeddings and the layers' own maps stay. Weight decay acts
     on D and U as on any kernel. Adapters cannot be folded into the encoder: to write its weights is refused
     (`models.merged`).
-    Off: at no setting.
+    Off: at no setting is it vanilla.
     Hazards: a pooler that the checkpoint lacks stays random. Rates of 3e-5 to 3e-3 in the paper.
 
     Args:

@@ -17,7 +17,7 @@ def bitfit() -> Method:
         p <- p + Adam's update   where p ends in "bias" or is of the head;   p = w0 elsewhere
 
     Owns: what ends in "bias", and the head whole: 0.1 % of BERT-base. Adam's state is of these alone.
-    Off: at no setting.
+    Off: at no setting is it vanilla.
     Hazards: it wants a larger rate than training everything: 1e-4 to 1e-3 in the paper. A pooler that the checkpoint
     lacks stays random but for its bias. The bias of a key cannot change attention: its gradient is rounding alone.
 

@@ -25,7 +25,7 @@ def lora(rank: Count = 8, alpha: Positive = 16.0, targets: str = "query,value", 
     Owns: A, B and the head. The pooler is frozen, as in peft, which trains what is called classifier, unless `pooler`
     says otherwise; RoBERTa's head includes its dense layer. Weight decay acts on A and B as on any kernel. Weights are
     written with s A B folded into W (`models.merged`).
-    Off: at no setting.
+    Off: at no setting is it vanilla.
     Hazards: a pooler that the checkpoint lacks stays random unless `pooler` is True. Rates of 1e-4 to 5e-4 are usual.
     The rank and the targets shape the program; alpha may be swept within one.
 

@@ -33,7 +33,7 @@ def sift(per_mille: Count = 8, targets: str = "query,key,value,attention_out") -
 
     Owns: kernels and biases of the targets, and the head, which is trained whole, as in the authors' code. Adam's state
     holds the chosen entries alone; beside it are their indices. The parameters stay dense, for evaluations read them.
-    Off: at no setting: the embeddings and all that is no target stay.
+    Off: at no setting is it vanilla: the embeddings and all that is no target stay.
     Hazards: the authors' code chooses by a batch that it does not train on; here the first batch is trained on too. The
     paper's rate is 7e-5. Replicas of one program may choose otherwise, each by its own first batch, but equally much.
 

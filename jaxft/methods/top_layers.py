@@ -13,7 +13,7 @@ def top_layers(layers: Count = 6) -> Method:
         p <- p + Adam's update   in layers L - K to L - 1, pooler and head;   p = w0 elsewhere
 
     Owns: these, and Adam's state of them; backward ends at the lowest.
-    Off: at no setting: with K = L the embeddings still stay.
+    Off: at no setting is it vanilla: with K = L the embeddings still stay.
     Hazards: each K is a program of its own.
 
     Args:
