@@ -149,6 +149,28 @@ def ported(kind: str, text: str):
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "top"),
+    [
+        ("bitfit", set()),
+        ("top_layers(layers=1)", {f"layers/1/{part}/kernel" for part in ("query", "output")}),
+        ("lora(rank=2)", {f"layers/{i}/query/lora_{side}" for i in range(LAYERS) for side in "ab"}),
+        ("adapter(size=2)", {"layers/0/output_adapter/up/kernel", "embeddings/norm/scale"}),
+        ("sift", {"layers/0/attention_out/kernel"}),
+    ],
+)
+def test_the_head_of_roberta_is_trained_whole(text, top):
+    """Its dense layer too, which stands in the place of a pooler."""
+    structure, floats = methods.numbers(text)
+    made, key = methods.load(structure)(floats.__getitem__), jax.random.key(1)
+    w0 = made.start(toys.encoder(toys.ROBERTA, C)[0].init(key), key)
+    params = made.own(w0, w0, key)
+    head = {f"classifier/{part}/{leaf}" for part in ("dense", "out_proj") for leaf in ("kernel", "bias")}
+    assert {*params} >= head | top
+    assert {n for n in params if tree.head(n)} == head
+    assert "embeddings/word/embedding" not in params
+
+
 EVERYWHERE = "lora(rank=3, alpha=2.0, targets='*')"
 
 
