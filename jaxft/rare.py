@@ -15,8 +15,10 @@ def cond_any(predicate: Bool[Array, ""], rare: Callable, usual: Callable, *opera
     """`lax.cond(predicate, rare, usual, *operands)` that under vmap runs `rare` only in steps where a replica needs it.
 
     vmap alone would make a select of the cond, and run both branches always. Arrays must come in as operands, not by
-    closure. There is no gradient through it.
+    closure. There is no gradient through it. Outside of any program it is a plain `if`, and compiles nothing.
     """
+    if not isinstance(predicate, jax.core.Tracer):
+        return rare(*operands) if predicate else usual(*operands)
 
     @custom_vmap
     def call(predicate, operands):
@@ -40,6 +42,7 @@ def cond_any(predicate: Bool[Array, ""], rare: Callable, usual: Callable, *opera
     return call(predicate, operands)
 
 
+@jax.jit
 def kth(x: Any, k: Any) -> Float[Array, ""]:
     """The k-th largest number of an array, exactly, without sorting it: `jnp.sort(x.ravel())[-k]`, ties included.
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import toys
 
 from jaxft import keys, methods, optim, replica
@@ -78,8 +79,8 @@ class Engine(NamedTuple):
 
 
 def engine(text: str, hp: Mapping[str, float] | None = None, *, whole: bool = False, init: int = 4) -> Engine:
-    """The engine for a spec. It is run op by op, but for its dearest parts, each compiled by itself: the model, once
-    for all methods, and the method's `view` and `tx`, unless `whole` has these op by op too.
+    """The engine for a spec. It is run op by op, but for its dearest parts, each compiled by itself: the model and the
+    optimiser, once for all methods. `whole` has the optimiser op by op too.
     """
     structure, floats = methods.numbers(text)
     make = methods.load(structure)
@@ -87,9 +88,8 @@ def engine(text: str, hp: Mapping[str, float] | None = None, *, whole: bool = Fa
     lead = make(floats.__getitem__).lead(PER_EPOCH)
     before = -(-lead // EVERY) * EVERY
     model, shared = _model()
-    method = make if whole else partial(_method, _Pieces(make, before))
     optimizer = partial(optim.make, "adamw", "global") if whole else _optimizer
-    recipe = toys.recipe(model, method, every=EVERY, before=before)._replace(optimizer=optimizer)
+    recipe = toys.recipe(model, make, every=EVERY, before=before)._replace(optimizer=optimizer)
     return Engine(recipe, shared, toys.entry(init, 9, n_train=18, epochs=4, lead=lead, **numbers))
 
 
@@ -110,9 +110,18 @@ def start(engine: Engine, entry: Entry | Replica) -> Params:
 def train(engine: Engine, steps: int = STEPS) -> Replica:
     """A replica after so many steps, and its lead-in."""
     one, w0 = begin(engine)
-    for _ in range(engine.recipe.before + steps):
-        one = replica.train_step(engine.recipe, engine.shared, w0, one)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "bits", BITS)
+        for _ in range(engine.recipe.before + steps):
+            one = replica.train_step(engine.recipe, engine.shared, w0, one)[0]
     return one
+
+
+def compiled(engine: Engine) -> Engine:
+    """The same with the method's `view` and `tx` compiled too, each by itself, as functions of its numbers."""
+    recipe = engine.recipe
+    pieces = _Pieces(recipe.method, recipe.before)
+    return engine._replace(recipe=recipe._replace(method=partial(_method, pieces)))
 
 
 @cache
@@ -128,6 +137,10 @@ def _model():
     labels = np.random.default_rng(2).integers(0, CLASSES, 20).astype(np.int32)
     shared = shared._replace(train=shared.train._replace(labels=labels), evals={})
     return model._replace(init=jax.jit(model.init), apply=apply), jax.tree.map(jnp.asarray, shared)
+
+
+BITS = jax.jit(keys.bits, static_argnums=1)
+"""A hundred operations, one by one, are dear."""
 
 
 @cache
