@@ -160,23 +160,20 @@ def train_step(
     updates, opt = tx.update(grads, replica.opt, replica.params, _ctx(recipe, w0, replica))
 
     reads = training & (step >= -replica.length.lead)  # before its lead-in a trial waits for the interval to begin
-    finite = jnp.isfinite(optim.norm(grads))  # which the optimiser computes too
-    watch, status = stop.after_step(replica.watch, hyper, loss, finite)
+    watch, status = stop.after_step(replica.watch, hyper, loss, jnp.isfinite(optim.norm(grads)))
     status = jnp.where(reads, status, replica.status)
     goes = training & (status == Status.RUNNING)
+    # Of one mask XLA makes one pass over parameters and moments, of two masks two.
+    moves, learns = (goes & (step >= 0), goes & reads) if recipe.before else (goes, goes)
     moved = replica._replace(
         step=step + goes,
         status=status,
-        params=_where(goes & (step >= 0), {n: p + updates[n] for n, p in replica.params.items()}, replica.params),
-        opt=_where(goes & reads, opt, replica.opt),
+        params=_where(moves, {n: p + updates[n] for n, p in replica.params.items()}, replica.params),
+        opt=_where(learns, opt, replica.opt),
         watch=_where(reads, watch, replica.watch),
     )
-    return (
-        moved,
-        jnp.where(reads, loss, jnp.nan),
-        jnp.where(reads, (_row(recipe, replica.plan, step) >= 0).sum(), 0),
-        optim.norms(grads, _layers(recipe, w0, replica)),
-    )
+    count = jnp.where(reads, (_row(recipe, replica.plan, step) >= 0).sum(), 0)
+    return moved, jnp.where(reads, loss, jnp.nan), count, optim.norms(grads, _layers(recipe, w0, replica))
 
 
 def gradient(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 from jaxft import tree
 from jaxft.errors import BadInput
 from jaxft.models import checkpoint as files
-from jaxft.models import compact, family, layers, ports
+from jaxft.models import compact, family, layers
 from jaxft.models.compact import Kept
 from jaxft.models.ports import merged as merged
 from jaxft.types import Batch, Edit, Model, Out, Params, same
@@ -99,14 +99,7 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
         BadInput: the config is of an architecture that is not supported.
     """
     kind, sizes, kept = family.find(config), layers.sizes(config), kept or {}
-    network = kind.network(compact.smaller(config, kept), classes)
-
-    def computed(params: Params) -> Params:
-        """A linear map computes in the precision of its kernel."""
-        exact = (f"{kind.fresh[-1]}/kernel", f"{kind.fresh[-1]}/bias")
-        linear = {name.removesuffix("kernel") for name in params if name.endswith("/kernel") and name not in exact}
-        lowered = {f"{module}{leaf}" for module in linear for leaf in ("kernel", "bias", *ports.LOW)}
-        return {name: value.astype(dtype) if name in lowered else value for name, value in params.items()}
+    network = kind.network(compact.smaller(config, kept), classes, dtype)
 
     def apply(
         params: Params,
@@ -116,7 +109,7 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
         edit: Edit = same,
     ) -> Out:
         drop = partial(layers.dropout, key, rate)
-        return cast(Out, network.apply({"params": tree.nest(computed(params))}, batch, drop, edit))
+        return cast(Out, network.apply({"params": tree.nest(params)}, batch, drop, edit))
 
     row, one = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1,), jnp.int32)
     batch = Batch(row, row, row, row, one, one, jnp.zeros((1,)))

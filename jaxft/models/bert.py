@@ -20,9 +20,9 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
         """The logits [B, C] and the hidden states of a batch."""
-        width = self.sizes.width
+        width, dtype = self.sizes.width, self.sizes.dtype
         hidden = layers.encode(self.sizes, batch, drop, edit)
-        pooled = jnp.tanh(dense(hidden[-1], Linear(width, width, name="pooler")()))
+        pooled = jnp.tanh(dense(hidden[-1], Linear(width, width, dtype, name="pooler")()))
         logits = dense(drop("pooler", pooled), Linear(width, self.classes, name="classifier")())
         return Out(logits, hidden)
 
@@ -35,7 +35,7 @@ def names(config: Config) -> dict[str, str]:
 
 FAMILY = Family(
     types=("bert",),
-    network=lambda config, classes: Network(layers.sizes(config), classes),
+    network=lambda config, classes, dtype="float32": Network(layers.sizes(config, dtype), classes),
     names=names,
     positions=lambda config: layers.sizes(config).positions,
     prefix=PREFIX,

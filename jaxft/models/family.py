@@ -18,8 +18,8 @@ class Family(NamedTuple):
 
     types: tuple[str, ...]
     """The `model_type`s of config.json that it reads."""
-    network: Callable[[Config, int], nn.Module]
-    """`(config, classes)` -> a module that is called as `(batch, drop, edit) -> Out`; see `layers`."""
+    network: Callable[..., nn.Module]
+    """`(config, classes, dtype="float32")` -> a module that is called as `(batch, drop, edit) -> Out`; see `layers`."""
     names: Callable[[Config], dict[str, str]]
     """Our name of each module that holds parameters -> its name in a checkpoint, with the prefix."""
     positions: Callable[[Config], int]

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxft import keys
 from jaxft.errors import BadInput
 from jaxft.models import ports
-from jaxft.models.operations import attend, gelu, lookup, read
+from jaxft.models.operations import attend, gelu, lookup, product, read
 from jaxft.types import Batch, Edit, Params
 
 zeros = nn.initializers.zeros
@@ -43,10 +43,12 @@ class Sizes(NamedTuple):
     eps: float
     std: float
     """Of the normal distribution of fresh kernels and embeddings."""
+    dtype: str = "float32"
+    """What linear maps and attention compute in; parameters are float32."""
 
 
-def sizes(config: Mapping[str, Any]) -> Sizes:
-    """Reads a Hugging Face config of the BERT kind.
+def sizes(config: Mapping[str, Any], dtype: str = "float32") -> Sizes:
+    """Reads a Hugging Face config of the BERT kind; `dtype` is not from there.
 
     Raises:
         BadInput: a size is missing or not a positive integer, or the encoder is of a kind that is not built.
@@ -87,6 +89,7 @@ def sizes(config: Mapping[str, Any]) -> Sizes:
         act=config.get("hidden_act", "gelu"),
         eps=number("layer_norm_eps", 1e-12),
         std=number("initializer_range", 0.02),
+        dtype=dtype,
     )
 
 
@@ -127,42 +130,46 @@ class Map(NamedTuple):
 
     kernel: Array
     bias: Array
+    dtype: str
     low: ports.Low | None
     """The one of low rank beside it, if a method has added it."""
 
 
 class Linear(nn.Module):
-    """Holds a kernel [inputs, outputs] and a bias [outputs]."""
+    """Holds a kernel [inputs, outputs] and a bias [outputs] of a map that computes in `dtype`."""
 
     inputs: int
     outputs: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self) -> Map:
         """What it holds."""
         kernel = self.param("kernel", zeros, (self.inputs, self.outputs))
-        return Map(kernel, self.param("bias", zeros, (self.outputs,)), ports.low(self))
+        return Map(kernel, self.param("bias", zeros, (self.outputs,)), self.dtype, ports.low(self))
 
 
 def dense(x: Array, linear: Map) -> Array:
-    """x through a linear map, in the precision of its kernel; plus scale (x a) b, if one of low rank is beside it."""
-    kernel, bias, low = linear
-    x = x.astype(kernel.dtype)
-    y = x @ kernel
+    """x through a linear map, in its dtype; plus scale (x a) b, if one of low rank is beside it."""
+    kernel, bias, dtype, low = linear
+    x = x.astype(dtype)
+    y = product(x, kernel)
     if low is not None:
-        y = y + (low.scale.astype(kernel.dtype) * (x @ low.a)) @ low.b
-    return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+        y = y + product(low.scale.astype(dtype) * product(x, low.a), low.b)
+    return y + bias.astype(dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 class Adapter(nn.Module):
     """x + up(gelu(down(x))), of whatever size its parameters have (Houlsby et al. 2019, figure 2)."""
 
+    dtype: str
+
     @nn.compact
     def __call__(self, x: Float[Array, "rows T D"]) -> Float[Array, "rows T D"]:
         """x after the adapter."""
-        size = self.get_variable("params", "down")["bias"].shape[0]
-        down, up = Linear(x.shape[-1], size, name="down")(), Linear(size, x.shape[-1], name="up")()
-        return x + dense(gelu(dense(x, down)), up)
+        width, size = x.shape[-1], self.get_variable("params", "down")["bias"].shape[0]
+        down = Linear(width, size, self.dtype, name="down")()
+        return x + dense(gelu(dense(x, down)), Linear(size, width, self.dtype, name="up")())
 
 
 class Norm(nn.Module):
@@ -226,7 +233,7 @@ class Layer(nn.Module):
         Its dropout sites are "attention", "attention_out" and "output".
         """
         s = self.sizes
-        query, key, value = (Linear(s.width, s.width, name=name)() for name in ("query", "key", "value"))
+        query, key, value = (Linear(s.width, s.width, s.dtype, name=name)() for name in ("query", "key", "value"))
         # Padding, segment 0, reads padding only, so that no token is left without a key.
         if at is None:
             q, k, v = dense(x, query), dense(x, key), dense(x, value)
@@ -238,15 +245,15 @@ class Layer(nn.Module):
             q = dense(x, query)
             mask = segments.reshape(-1)[at][:, None, None] == segments[row][:, None, :]
         mixed = attend(q, k, v, mask, s.heads, lambda p: drop("attention", p))
-        mixed = dense(mixed, Linear(s.width, s.width, name="attention_out")())
+        mixed = dense(mixed, Linear(s.width, s.width, s.dtype, name="attention_out")())
         x = Norm(s.eps, name="attention_norm")(x + self._adapted(ports.ADAPTERS[0], drop("attention_out", mixed)))
-        inner = ACTIVATIONS[s.act](dense(x, Linear(s.width, s.inner, name="intermediate")()))
-        outer = dense(inner, Linear(s.inner, s.width, name="output")())
+        inner = ACTIVATIONS[s.act](dense(x, Linear(s.width, s.inner, s.dtype, name="intermediate")()))
+        outer = dense(inner, Linear(s.inner, s.width, s.dtype, name="output")())
         return Norm(s.eps, name="output_norm")(x + self._adapted(ports.ADAPTERS[1], drop("output", outer)))
 
     def _adapted(self, name: str, x: Array) -> Array:
         """x after the adapter of this name, if a method has added it."""
-        return Adapter(name=name)(x) if self.has_variable("params", name) else x
+        return Adapter(self.sizes.dtype, name=name)(x) if self.has_variable("params", name) else x
 
 
 class Layers(nn.Module):

@@ -19,15 +19,16 @@ PREFIX = "roberta."
 
 
 class Head(nn.Module):
-    """Two linear maps with tanh between them, and dropout before each."""
+    """Two linear maps with tanh between them, and dropout before each; the first computes in `dtype`."""
 
     width: int
     classes: int
+    dtype: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B D"], drop: Edit) -> Float[Array, "*B C"]:
         """The logits of examples, from what stands at their first tokens; or of all tokens."""
-        x = jnp.tanh(dense(drop("first", x), Linear(self.width, self.width, name="dense")()))
+        x = jnp.tanh(dense(drop("first", x), Linear(self.width, self.width, self.dtype, name="dense")()))
         return dense(drop("classifier/dense", x), Linear(self.width, self.classes, name="out_proj")())
 
 
@@ -42,17 +43,17 @@ class Network(nn.Module):
     def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
         """The logits [B, C] and the hidden states of a batch."""
         hidden = layers.encode(self.sizes, batch, drop, edit, shift=self.begin)
-        head = Head(self.sizes.width, self.classes, name="classifier")
+        head = Head(self.sizes.width, self.classes, self.sizes.dtype, name="classifier")
         return Out(head(hidden[-1], drop), hidden)
 
 
-def read(config: Config) -> tuple[Sizes, int]:
+def read(config: Config, dtype: str = "float32") -> tuple[Sizes, int]:
     """The sizes, and the position table's row of a first token: the rows up to `pad_token_id` are of no token.
 
     Raises:
         BadInput: a size is refused, or pad_token_id is odd or leaves no position.
     """
-    sizes, pad = layers.sizes(config), config.get("pad_token_id", 1)
+    sizes, pad = layers.sizes(config, dtype), config.get("pad_token_id", 1)
     if type(pad) is not int or not 0 <= pad < sizes.positions - 1:
         accepted = f"a number from 0 and below max_position_embeddings - 1 ({sizes.positions - 1})"
         raise BadInput(f"config.json: pad_token_id: found {pad!r}, {accepted} is accepted")
@@ -74,7 +75,7 @@ def positions(config: Config) -> int:
 
 FAMILY = Family(
     types=("roberta", "xlm-roberta", "camembert"),
-    network=lambda config, classes: Network(*read(config), classes),
+    network=lambda config, classes, dtype="float32": Network(*read(config, dtype), classes),
     names=names,
     positions=positions,
     prefix=PREFIX,
