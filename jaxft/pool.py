@@ -19,8 +19,13 @@ from jaxft import processes, replica
 from jaxft.memory import DoesNotFit, Memory
 from jaxft.replica import Entry, Recipe, Replica, Report, Shared
 
-OPTIONS: dict[str, dict[str, str | bool]] = {"cpu": {"xla_cpu_copy_insertion_use_region_analysis": True}}
-"""Of the compiler: on a CPU it would copy more of what a loop carries than it must. The same bits, less memory."""
+OPTIONS: dict[str, dict[str, str | bool | int]] = {
+    "cpu": {"xla_cpu_copy_insertion_use_region_analysis": True},
+    "gpu": {"xla_gpu_dot_merger_threshold_mb": 0},
+}
+"""Of the compiler: on a CPU it would copy more of what a loop carries than it must (the same bits, less memory); on a GPU
+it would make one matmul of two that read the same, and cut their gradients apart in memory.
+"""
 
 
 class Pool:

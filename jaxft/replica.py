@@ -11,11 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxft import keys, optim, stop, tree
 from jaxft.data.batch import Layout, Packed, first_fit, gather
 from jaxft.data.order import plan
-from jaxft.rare import cond_any
 from jaxft.status import Status
 from jaxft.stop import Watch
 from jaxft.trials import Length, Seeds
-from jaxft.types import Anywhere, Batch, Ctx, Hyper, Method, Model, Out, Params, Split, Tx, same
+from jaxft.types import Anywhere, Batch, Ctx, Hyper, Method, Model, Out, Params, Split, Tx, same, unchanged
 
 
 class Recipe(NamedTuple):
@@ -134,29 +133,29 @@ def init(recipe: Recipe, shared: Shared, entry: Entry) -> Replica:
 
 
 def train_step(
-    recipe: Recipe, shared: Shared, w0: Params, replica: Replica
+    recipe: Recipe, shared: Shared, w0: Params, replica: Replica, rounded: Params | None = None
 ) -> tuple[Replica, Float[Array, ""], Int[Array, ""], dict[str, Float[Array, ""]]]:
     """One step of one replica, with its loss (NaN if it is not training), its number of examples and the norms of its
     gradient, if the recipe asks.
 
     A replica that is over, or that breaks a rule in this very step, keeps its parameters and its optimiser's state.
+    `rounded` is `_rounded` of its parameters, if that is at hand.
     """
     _, tx = _method(recipe, replica.hp)
     hyper = replica.hp.__getitem__
     step, total = replica.step, replica.length.total
     training = (replica.status == Status.RUNNING) & (step < total)
     rows = recipe.layout.rows
-    loss, grads = gradient(recipe, shared, w0, replica, rows, jnp.int32(0))
+    rounded = _rounded(recipe, replica) if rounded is None else rounded
+    loss, grads = gradient(recipe, shared, w0, replica, rounded, rows, jnp.int32(0))
     if not recipe.layout.always:
 
-        def further(sums, shared: Shared, w0: Params, replica: Replica):
-            def add(row, sums):
-                return jax.tree.map(jnp.add, sums, gradient(recipe, shared, w0, replica, 1, row))
+        def add(row, sums):
+            return jax.tree.map(jnp.add, sums, gradient(recipe, shared, w0, replica, rounded, 1, row))
 
-            return lax.fori_loop(rows, _rows(recipe, replica), add, sums)
-
-        more = training & (_rows(recipe, replica) > rows)
-        loss, grads = cond_any(more, further, lambda sums, *_: sums, (loss, grads), shared, w0, replica)
+        # Hardly ever a step of it. Not a cond, through which the gradients would be copied.
+        needed = jnp.where(training, _rows(recipe, replica), rows)
+        loss, grads = lax.fori_loop(rows, needed, add, (loss, grads))
     updates, opt = tx.update(grads, replica.opt, replica.params, _ctx(recipe, w0, replica))
 
     reads = training & (step >= -replica.length.lead)  # before its lead-in a trial waits for the interval to begin
@@ -177,7 +176,7 @@ def train_step(
 
 
 def gradient(
-    recipe: Recipe, shared: Shared, w0: Params, replica: Replica, rows: int, skip: Int[Array, ""]
+    recipe: Recipe, shared: Shared, w0: Params, replica: Replica, rounded: Params, rows: int, skip: Int[Array, ""]
 ) -> tuple[Float[Array, ""], Params]:
     """The part that `rows` rows of a step's batch, from row `skip` on, have in its loss and its gradient."""
     method, _ = _method(recipe, replica.hp)
@@ -191,7 +190,7 @@ def gradient(
         dropped = jnp.where(jnp.maximum(replica.step, 0) % replica.length.per_epoch == 0, dropped, 0.0)
 
     def forward(params: Params, batch: Batch, key=None, edit=same) -> Out:
-        seen = {**w0, **method.view(params, replica.opt, ctx)}
+        seen = {**w0, **method.view(params, replica.opt, ctx), **rounded}
         return recipe.model.apply(seen, batch, key, dropped, edit)
 
     def objective(params: Params, batch: Batch, key=None, edit=same) -> Float[Array, ""]:
@@ -228,16 +227,18 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
     w0 = start(recipe, shared.pretrained, replica.seeds, method)
 
     def body(i, carry):
-        replica, losses, taken, examples, norms = carry
-        after, loss, count, last = train_step(recipe, shared, w0, replica)
+        (replica, rounded), losses, taken, examples, norms = carry
+        after, loss, count, last = train_step(recipe, shared, w0, replica, rounded)
         norms = {layer: jnp.where(_took(replica, after), last[layer], norm) for layer, norm in norms.items()}
-        return after, losses.at[i].set(loss), taken + (count > 0), examples + count, norms
+        trained = after, _rounded(recipe, after)
+        return trained, losses.at[i].set(loss), taken + (count > 0), examples + count, norms
 
     longest = min(recipe.every, recipe.before + recipe.steps)
     losses = jnp.full((longest,), jnp.nan, jnp.float32)
     none = jnp.int32(0)
     norms = {layer: jnp.float32(jnp.nan) for layer in _layers(recipe, w0, replica)}
-    replica, losses, taken, examples, norms = lax.fori_loop(0, steps, body, (replica, losses, none, none, norms))
+    begin = (replica, _rounded(recipe, replica)), losses, none, none, norms
+    (replica, _), losses, taken, examples, norms = lax.fori_loop(0, steps, body, begin)
     weights = {**w0, **replica.params}  # without the method's view, which belongs to training
     logits = {name: evaluate(recipe, weights, split) for name, split in shared.evals.items()}
 
@@ -285,6 +286,12 @@ def _ctx(recipe: Recipe, w0: Params, replica: Replica) -> Ctx:
     )
     noise = keys.at(keys.stream(replica.seeds, "noise"), step)
     return Ctx(w0=w0, step=step, total=replica.length.total, lr=hyper("train.lr") * factor, key=noise)
+
+
+def _rounded(recipe: Recipe, replica: Replica) -> Params:
+    """What the model may take instead of the replica's parameters; nothing where its method shows it others."""
+    method, _ = _method(recipe, replica.hp)
+    return recipe.model.rounded(replica.params) if method.view is unchanged else {}
 
 
 def _layers(recipe: Recipe, w0: Params, replica: Replica) -> list[str]:

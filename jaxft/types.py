@@ -79,12 +79,16 @@ def same(name: str, x: Array) -> Array:
 
 
 class Model(NamedTuple):
-    """An encoder with a head, as two pure functions."""
+    """An encoder with a head, as pure functions."""
 
     init: Callable[[Key[Array, ""]], Params]
     """Fresh values for every parameter, each from the key and its own name only."""
     apply: Callable[..., Out]
     """`(params, batch, key=None, rate=0., edit=same) -> Out`; dropout needs a key; its rate may be traced."""
+    rounded: Callable[[Params], Params] = lambda params: {}
+    """What `apply` would make of these parameters first, under names of its own: it takes them instead, if it is given
+    both, and their gradient is still that of the parameters.
+    """
 
 
 class Task(NamedTuple):
@@ -136,6 +140,11 @@ Hyper = Callable[[str], Any]
 """`"train.lr"` -> this replica's number, which may be traced."""
 
 
+def unchanged(params: Params, state: Any, ctx: Ctx) -> Params:
+    """The view that changes nothing."""
+    return params
+
+
 class Method(NamedTuple):
     """A way to fine-tune, as functions for one replica. Every default is the identity: `Method()` is vanilla."""
 
@@ -143,7 +152,7 @@ class Method(NamedTuple):
     """Edits the weights that a trial starts from."""
     own: Callable[[Params, Params, Key[Array, ""]], Params] = lambda params, w0, key: params
     """What the replica trains: all, a subset, or added parameters."""
-    view: Callable[[Params, Any, Ctx], Params] = lambda params, state, ctx: params
+    view: Callable[[Params, Any, Ctx], Params] = unchanged
     """What the model sees in training instead of `params`, merged over w0. `state` is that of `tx`. Evaluations see the
     parameters themselves.
     """

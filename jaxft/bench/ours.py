@@ -13,18 +13,16 @@ import numpy as np
 from jaxft import groups
 from jaxft.bench import rounds
 from jaxft.bench.rounds import Round
-from jaxft.data import batch, order
+from jaxft.data import order
 from jaxft.errors import BadInput
 from jaxft.groups import Group
 from jaxft.memory import DoesNotFit
-from jaxft.models import compact
 from jaxft.pool import Pool
 from jaxft.trials import Trial
-from jaxft.types import Split
 
 APART = 10_007  # between the order seeds of a trial in one round and in the next
 ATTEMPTS = 3  # at a turn
-FEW = 4  # examples of an evaluation that is not timed
+EVALUATIONS = 3  # in a turn; the median counts
 
 
 class Ours:
@@ -44,8 +42,7 @@ class Ours:
         """
         count, slots = divided(width, len(devices))
         try:
-            brisk = brief(group)
-            self.pool = groups.pooled(brisk, slots, devices[:count])
+            self.pool = groups.pooled(group, slots, devices[:count])
         except DoesNotFit as error:
             raise BadInput(f"bench: --widths: {width} on {count} device(s): {error}") from None
         self.name, self.replicas, self.group = f"ours x{width}", width, group
@@ -54,40 +51,33 @@ class Ours:
         self.compile_seconds: float | None = self.pool.compile_seconds
         self.shapes = {name: leaf.shape[1:] for name, leaf in self.pool.state.params.items()}
         self.rounds: list[Round] = []
-        self._seconds, self._shared = seconds, brisk.shared
+        self._seconds = seconds
         self._lengths = np.diff(np.asarray(group.task.train.offsets))
         self._wake(0)
         timed(self.pool, 1)
         self.settings |= {"peak_bytes": peak} if (peak := _peak(self.pool.devices)) else {}
-        self._least = median(timed(self.pool, 0) for _ in range(3))
-        step = timed(self.pool, 1) - self._least
+        evaluation = timed(self.pool, 0)
+        step = timed(self.pool, 1) - evaluation
         self.pool.rest()
-        self._adapt(step)
+        self._adapt(step, evaluation)
 
     def turn(self, number: int) -> Round:
-        """A block of steps, all slots filled, less a block without any, which was timed at the start."""
+        """A block of steps, all slots filled, less the evaluation at its end: what a block without any step takes."""
         self._wake(number)
         timed(self.pool, 1)  # memory is new
         idle = rounds.quiet()
         for _ in range(ATTEMPTS):
-            seconds = timed(self.pool, self.steps) - self._least
+            evaluation = median(timed(self.pool, 0) for _ in range(EVALUATIONS))
+            seconds = timed(self.pool, self.steps) - evaluation
             if seconds > 0:
                 break
         else:
             raise BadInput(f"bench: a block of {self.steps} steps took less than one without any: a busy machine")
         self.pool.rest()
         chosen = np.stack([batches(self.group, trial, 1 + self.steps)[1:] for trial in self._trials(number)])
-        done = Round(self.steps, seconds, None, **rounds.counted(self._lengths, chosen), idle=idle)
-        self._adapt(done.step)
+        done = Round(self.steps, seconds, evaluation, **rounds.counted(self._lengths, chosen), idle=idle)
+        self._adapt(done.step, evaluation)
         return done
-
-    def evaluate(self) -> None:
-        """Times an evaluation of all replicas on all evaluation sets, which its rounds lack."""
-        pool = groups.pooled(self.group, self.pool.slots_per_device, self.pool.devices)
-        self._fill(pool, 0)
-        pool.run(1)
-        evaluation = median(timed(pool, 0) for _ in range(3))
-        self.rounds = [done._replace(evaluation=evaluation) for done in self.rounds]
 
     def profile(self, folder: str) -> None:
         """Writes a profile of one block, as `jax.profiler` has it."""
@@ -99,19 +89,16 @@ class Ours:
     def _trials(self, number: int) -> list[Trial]:
         return [trial_of(self.group, number, slot) for slot in range(self.replicas)]
 
-    def _adapt(self, step: float) -> None:
-        """The steps of the next turn take the time of one, and ten times what is subtracted."""
+    def _adapt(self, step: float, evaluation: float) -> None:
+        """The steps of the next turn take the time of one, and more than what is subtracted."""
         most = min(self.group.recipe.every, *(long.total for long in self.group.lengths.values()))
-        self.steps = rounds.steps(max(self._seconds, 10 * self._least), step, most - 1)
+        self.steps = rounds.steps(max(self._seconds, 2 * evaluation), step, most - 1)
 
     def _wake(self, number: int) -> None:
         """Fills all slots with the trials of a round."""
-        self.pool.wake(self._shared)
-        self._fill(self.pool, number)
+        self.pool.wake(self.group.shared)
+        self.pool.fill({slot: groups.entry(trial, self.group) for slot, trial in enumerate(self._trials(number))})
         jax.block_until_ready(self.pool.state)
-
-    def _fill(self, pool: Pool, number: int) -> None:
-        pool.fill({slot: groups.entry(trial, self.group) for slot, trial in enumerate(self._trials(number))})
 
 
 def timed(pool: Pool, steps: int) -> float:
@@ -119,23 +106,6 @@ def timed(pool: Pool, steps: int) -> float:
     began = time.perf_counter()
     pool.run(steps)  # which fetches its report
     return time.perf_counter() - began
-
-
-def brief(group: Group) -> Group:
-    """The same training with evaluations on a few examples only, so that a block is all steps."""
-    layout = group.recipe.layout
-    few = {
-        name: batch.pack(compact.renumbered(first(split, FEW), group.kept), layout.rows, layout.width)
-        for name, split in group.task.evals.items()
-    }
-    return group._replace(shared=group.shared._replace(evals=few))
-
-
-def first(split: Split, count: int) -> Split:
-    """Its first examples."""
-    count = min(count, len(split.labels))
-    offsets = split.offsets[: count + 1]
-    return Split(split.tokens[: offsets[-1]], offsets, split.second[:count], split.labels[:count])
 
 
 def divided(width: int, devices: int) -> tuple[int, int]:

@@ -20,8 +20,8 @@ class Round(NamedTuple):
     steps: int
     seconds: float
     """Of these steps, without any evaluation."""
-    evaluation: float | None
-    """Seconds of one evaluation of all replicas on all evaluation sets; None where it was not timed."""
+    evaluation: float
+    """Seconds of one evaluation of all replicas on all evaluation sets."""
     examples: int
     """Of all replicas, like those below."""
     tokens: int
@@ -71,11 +71,11 @@ class Figures(NamedTuple):
     """Real ones, a second."""
     step: float
     """Seconds of a step of one replica."""
-    evaluation: float | None
-    """Seconds of an evaluation of one replica; of ours the fastest alone is timed."""
+    evaluation: float
+    """Seconds of an evaluation of one replica."""
     trials: float
     """An hour, of 3 epochs, without any evaluation."""
-    evaluated: float | None
+    evaluated: float
     """An hour, of 3 epochs with 30 evaluations."""
     flops: float
     """FLOP/s that the model needs by the formula, for real tokens."""
@@ -134,15 +134,14 @@ def figures(side: Side, fastest: Side, per_epoch: int, formula: Formula) -> Figu
         return median(of(done) for done in side.rounds)
 
     training = EPOCHS * per_epoch * step(side)
-    timed = [done.evaluation / side.replicas for done in side.rounds if done.evaluation is not None]
-    evaluation = median(timed) if timed else None
+    evaluation = middle(lambda done: done.evaluation / side.replicas)
     return Figures(
         examples=middle(lambda done: done.examples / done.seconds),
         tokens=middle(lambda done: done.tokens / done.seconds),
         step=step(side),
         evaluation=evaluation,
         trials=3600 / training,
-        evaluated=None if evaluation is None else 3600 / (training + EVALUATIONS * evaluation),
+        evaluated=3600 / (training + EVALUATIONS * evaluation),
         flops=middle(lambda done: formula.cost(done, side.replicas).matmul * side.replicas / done.step),
         roofline=middle(lambda done: formula.bound(done, side.replicas).seconds * side.replicas / done.step),
         ratio=None if side is fastest else ratio(fastest.rounds, side.rounds),

@@ -70,7 +70,7 @@ def _needs(rows: Sequence[Mapping[str, Any]]) -> Table:
             "-" if memory is None else size(memory),
             "-" if memory is None else size(memory / row["replicas"]),
             "-" if took is None else f"{took:.1f} s",
-            "-" if f["evaluation"] is None else f"{f['evaluation']:.3g} s",
+            f"{f['evaluation']:.3g} s",
             " ".join(
                 _setting(name, value)
                 for name, value in row["settings"].items()

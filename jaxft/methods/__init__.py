@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jaxft import spec
 from jaxft.spec import numbers
-from jaxft.types import Ctx, Hyper, Method, Params, Tx
+from jaxft.types import Ctx, Hyper, Method, Params, Tx, unchanged
 
 __all__ = ["Layer", "chain", "load", "numbers"]
 
@@ -62,7 +62,7 @@ def _then(first: Method, second: Method) -> Method:
     return Method(
         start=lambda w0, key: second.start(first.start(w0, key), key),
         own=lambda params, w0, key: second.own(first.own(params, w0, key), w0, key),
-        view=view,
+        view=unchanged if first.view is second.view is unchanged else view,
         loss=lambda objective, forward, ctx: second.loss(first.loss(objective, forward, ctx), forward, ctx),
         tx=lambda inner: second.tx(_marked(first.tx(inner))),
         lead=lambda steps: first.lead(steps) + second.lead(steps),

@@ -101,6 +101,13 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
     kind, sizes, kept = family.find(config), layers.sizes(config), kept or {}
     network = kind.network(compact.smaller(config, kept), classes, dtype)
 
+    def rounded(params: Params) -> Params:
+        """The kernels as linear maps read them: made once after a step, not once before it."""
+        if dtype == "float32":
+            return {}
+        inner = [name.removesuffix("kernel") for name in params if name.endswith("/kernel")]
+        return {f"{at}rounded": params[f"{at}kernel"].astype(dtype) for at in inner if at != f"{kind.fresh[-1]}/"}
+
     def apply(
         params: Params,
         batch: Batch,
@@ -116,7 +123,7 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
     declared = jax.eval_shape(lambda key: network.init(key, batch, lambda _, x: x, same), jax.random.key(0))
     shapes = {name: leaf.shape for name, leaf in tree.flatten(declared["params"]).items()}
     shapes |= {table: (config[compact.SIZE[table]], sizes.width) for table in kept}
-    return Model(init=lambda key: compact.cut(layers.fresh(key, shapes, sizes.std), kept), apply=apply)
+    return Model(lambda key: compact.cut(layers.fresh(key, shapes, sizes.std), kept), apply, rounded)
 
 
 def _folder(name: str) -> Path:

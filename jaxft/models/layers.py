@@ -129,8 +129,9 @@ class Map(NamedTuple):
     """A linear map, for `dense`."""
 
     kernel: Array
+    rounded: Array
+    """The kernel in the dtype that the map computes in."""
     bias: Array
-    dtype: str
     low: ports.Low | None
     """The one of low rank beside it, if a method has added it."""
 
@@ -146,17 +147,22 @@ class Linear(nn.Module):
     def __call__(self) -> Map:
         """What it holds."""
         kernel = self.param("kernel", zeros, (self.inputs, self.outputs))
-        return Map(kernel, self.param("bias", zeros, (self.outputs,)), self.dtype, ports.low(self))
+        bias = self.param("bias", zeros, (self.outputs,)).astype(self.dtype)
+        ready = self.has_variable("params", "rounded")
+        rounded = self.get_variable("params", "rounded") if ready else kernel.astype(self.dtype)
+        return Map(kernel, rounded, bias, ports.low(self))
 
 
 def dense(x: Array, linear: Map) -> Array:
     """x through a linear map, in its dtype; plus scale (x a) b, if one of low rank is beside it."""
-    kernel, bias, dtype, low = linear
+    kernel, rounded, bias, low = linear
+    dtype = rounded.dtype
     x = x.astype(dtype)
-    y = product(x, kernel)
+    y = product(x, kernel, rounded)
     if low is not None:
-        y = y + product(low.scale.astype(dtype) * product(x, low.a), low.b)
-    return y + bias.astype(dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+        inner = low.scale.astype(dtype) * product(x, low.a, low.a.astype(dtype))
+        y = y + product(inner, low.b, low.b.astype(dtype))
+    return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 class Adapter(nn.Module):

@@ -11,23 +11,24 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 @jax.custom_vjp
-def product(x: Float[Array, "*rows I"], kernel: Float[Array, "I O"]) -> Float[Array, "*rows O"]:
-    """x @ kernel in the precision of x; the kernel's gradient leaves the matmul in the kernel's own.
+def product(
+    x: Float[Array, "*rows I"], kernel: Float[Array, "I O"], rounded: Float[Array, "I O"]
+) -> Float[Array, "*rows O"]:
+    """x @ rounded, which is the kernel in the precision of x; its gradient is the kernel's, in the kernel's own.
 
-    Plain, the gradient would be rounded to that of x first, and written to memory twice.
+    Plain, the gradient would be rounded as well, and go through memory once more.
     """
-    return x @ kernel.astype(x.dtype)
+    return x @ rounded
 
 
-def _product(x, kernel):
-    lowered = kernel.astype(x.dtype)
-    return x @ lowered, (x, lowered, jnp.zeros((), kernel.dtype))
+def _product(x, kernel, rounded):
+    return x @ rounded, (x, rounded, jnp.zeros((), kernel.dtype))
 
 
 def _unproduct(saved, g):
-    x, lowered, like = saved
+    x, rounded, like = saved
     rows = x.reshape(-1, x.shape[-1]).T
-    return g @ lowered.T, jnp.matmul(rows, g.reshape(-1, g.shape[-1]), preferred_element_type=like.dtype)
+    return g @ rounded.T, jnp.matmul(rows, g.reshape(-1, g.shape[-1]), preferred_element_type=like.dtype), None
 
 
 product.defvjp(_product, _unproduct)
@@ -91,9 +92,18 @@ def summed(rows: int, index: Int[Array, " N"], g: Float[Array, "N D"]) -> Float[
     equal = index[:, None] == index[None, :]
     count = jnp.arange(len(index))
     first = jnp.argmax(equal, axis=1) == count
-    sums = jnp.matmul(equal.astype(g.dtype), g, precision=lax.Precision.HIGHEST)
+    parts = jnp.concatenate(thirds(g), axis=1)
+    upper, middle, lower = jnp.split(jnp.matmul(equal.astype(parts.dtype), parts, preferred_element_type=g.dtype), 3, 1)
+    sums = lower + middle + upper
     own = jnp.where(first, index, rows + count)  # beyond the table: dropped
     return jnp.zeros((rows, g.shape[1]), g.dtype).at[own].set(sums, mode="drop", unique_indices=True)
+
+
+def thirds(x: Array) -> tuple[Array, Array, Array]:
+    """float32 as three bfloat16 that add up to it, the largest first: matmuls of them are exact and far faster."""
+    upper = lax.reduce_precision(x, 8, 7)  # a cast there and back is left out by XLA
+    middle = lax.reduce_precision(x - upper, 8, 7)
+    return upper.astype(jnp.bfloat16), middle.astype(jnp.bfloat16), (x - upper - middle).astype(jnp.bfloat16)
 
 
 read.defvjp(_read, _unread)
@@ -132,7 +142,7 @@ def mix(
 
 def _mix(q, k, v, mask, factor):
     scores = jnp.einsum("rqhd,rkhd->rhqk", q, k).astype(jnp.float32)
-    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min))
+    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)).astype(v.dtype)
     mixed = jnp.einsum("rhqk,rkhd->rqhd", (weights * factor).astype(v.dtype), v)
     return mixed, (q, k, v, factor, weights, mixed)
 
