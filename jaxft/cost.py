@@ -7,12 +7,12 @@ without padding, no random bits, attention whose scores never leave the chip, em
 last layer keys and values of all tokens but the rest for one token of each example, which is what the head reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from typing import NamedTuple
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Of the parameters by name, such as `"layers/3/query/kernel"`; all of them are trained."""
+"""Of the parameters by name, such as `"layers/3/query/kernel"`."""
 
 
 class Cost(NamedTuple):
@@ -80,7 +80,15 @@ CHIPS = (
 
 
 def step_cost(
-    shapes: Shapes, *, tokens: float, squares: float, examples: float, width: int, layers: int, dtype: str
+    shapes: Shapes,
+    *,
+    tokens: float,
+    squares: float,
+    examples: float,
+    width: int,
+    layers: int,
+    dtype: str,
+    trained: Collection[str] | None = None,
 ) -> Cost:
     """One step of one replica: forward, backward, Adam.
 
@@ -103,22 +111,38 @@ def step_cost(
     elementwise, in bytes per token: see `_passes`. A layer with a feed-forward of 4 * width, as BERT's, comes to
     120 * width in bfloat16, and 192 in float32; the last is left out.
 
+    Of what is frozen there is no gradient (2 FLOPs per weight and token less) and no Adam; and nothing goes backward
+    below the lowest layer of which anything is trained. The matmuls of low-rank maps, small by their purpose, are left
+    out.
+
     Args:
-        shapes: the trained parameters.
+        shapes: the parameters, of all layers.
         tokens: of the batch, without padding.
         squares: the sum of the squared lengths of its examples.
         examples: of the batch.
         width: of the model.
         layers: how many.
         dtype: what matmuls compute in: "bfloat16", or any other for float32.
+        trained: the names of those that are; all if None.
     """
-    every, inside, outside = _weights(shapes, layers)
+    _, inside, outside = _weights(shapes, layers)
     forward, backward, _ = _passes(shapes, width, layers, dtype)
-    moved = 32 * every + (10 if dtype == "bfloat16" else 8) * (inside + outside)
+    if trained is None:
+        trained, reached = shapes.keys(), layers
+    else:
+        reached = layers - _lowest(trained, layers)
+    learning, inner, outer = _weights({name: shapes[name] for name in trained}, layers)
+    # What gradients go through: the upper layers, and the head.
+    _, through, above = _weights({n: s for n, s in shapes.items() if _height(n, layers) >= layers - reached}, layers)
+    lowered = 2 if dtype == "bfloat16" else 4
+    moved = 32 * learning + (10 if dtype == "bfloat16" else 8) * (inside + outside)
+    moved -= lowered * (inside + outside - through - above)
+    seen = 4 * width * (squares * (layers - 1) + tokens)
+    unseen = 8 * width * (squares * max(reached - 1, 0) + tokens * (reached > 0))
     return Cost(
-        matmul=6 * (inside * tokens + outside * examples) + 12 * width * (squares * (layers - 1) + tokens),
+        matmul=2 * ((inside + through + inner) * tokens + (outside + above + outer) * examples) + seen + unseen,
         optimizer=moved,
-        elementwise=tokens * (forward + backward),
+        elementwise=tokens * (forward + backward * reached / layers),
     )
 
 
@@ -139,16 +163,27 @@ def evaluation_cost(
     )
 
 
-def memory(shapes: Shapes, *, tokens: float, width: int, layers: int, dtype: str) -> float:
+def memory(
+    shapes: Shapes,
+    *,
+    tokens: float,
+    width: int,
+    layers: int,
+    dtype: str,
+    trained: Collection[str] | None = None,
+) -> float:
     """Bytes of one replica in training.
 
-    16 per parameter: p, m, v and g; and 2 for a kernel's copy in bfloat16. Per token and layer, what backward reads:
-    the stream's two states, and what goes into and comes out of the matmuls, but for two outputs that join the stream.
+    16 per trained parameter: p, m, v and g; and 2 for a kernel's copy in bfloat16. Per token and layer, what backward
+    reads: the stream's two states, and what goes into and comes out of the matmuls, but for two outputs that join the
+    stream; of layers below all that is trained, nothing.
     """
-    every, inside, outside = _weights(shapes, layers)
+    learning = shapes.keys() if trained is None else trained
+    every, inside, outside = _weights({name: shapes[name] for name in learning}, layers)
     *_, kept = _passes(shapes, width, layers, dtype)
     copies = 2 * (inside + outside) if dtype == "bfloat16" else 0
-    return 16 * every + copies + tokens * kept
+    reached = layers if trained is None else layers - _lowest(trained, layers)
+    return 16 * every + copies + tokens * kept * reached / layers
 
 
 def bound(cost: Cost, chip: Chip, dtype: str) -> Bound:
@@ -201,6 +236,17 @@ def _weights(shapes: Shapes, layers: int) -> tuple[int, int, int]:
     seeing = [name for name in kernels if name.startswith("layers/") and not name.startswith(last)]
     inside = sum(kernels.get(name, 0) for name in (*seeing, f"{last}key/kernel", f"{last}value/kernel"))
     return sum(map(prod, shapes.values())), inside, sum(kernels.values()) - inside
+
+
+def _lowest(names: Collection[str], layers: int) -> int:
+    """The lowest layer that a gradient has to come to; `layers` if none has."""
+    return max(0, min((_height(name, layers) for name in names), default=layers))
+
+
+def _height(name: str, layers: int) -> int:
+    """The layer of a parameter; -1 for the embeddings, `layers` for what lies above."""
+    first, *rest = name.split("/")
+    return int(rest[0]) if first == "layers" else -1 if first == "embeddings" else layers
 
 
 def _is_kernel(name: str) -> bool:

@@ -157,10 +157,11 @@ def work(group: Group) -> scale.Work:
     like = entry(group.trials[0], group)
     one = jax.eval_shape(lambda shared, entry: replica.init(group.recipe, shared, entry), group.shared, like)
     w0 = jax.eval_shape(group.recipe.model.init, jax.random.key(0))
-    layers, width = cost.sizes({name: leaf.shape for name, leaf in w0.items()})
+    shapes = {name: leaf.shape for name, leaf in {**w0, **one.params}.items()}
+    layers, width = cost.sizes(shapes)
     totals = [length.total for length in group.lengths.values()]
     return scale.needs(
-        {name: leaf.shape for name, leaf in one.params.items()},
+        shapes,
         _lengths(group.task.train),
         np.concatenate([_lengths(split) for split in group.task.evals.values()]),
         batch=group.recipe.batch,
@@ -170,6 +171,7 @@ def work(group: Group) -> scale.Work:
         layers=layers,
         dtype=group.precision,
         shared=held(group.shared),
+        trained=one.params.keys(),
     )
 
 

@@ -182,14 +182,19 @@ def entry(trial: Trial, group: Group) -> Entry:
 def weights(group: Group, trained: Replica) -> dict[str, np.ndarray]:
     """All parameters of the model that a replica of this group was trained to, rows that no example touches included.
 
+    What LoRA has trained is folded in.
+
     Args:
         group: of the trial.
         trained: what `Pool.take` gave.
+
+    Raises:
+        BadInput: its method trains adapters, which the plain model has no place for.
     """
     model, pretrained = group.whole()
     recipe = group.recipe._replace(model=model)
     at_rest = jax.jit(partial(replica.untouched, recipe, tables=tuple(group.kept)))(pretrained, trained)
-    return compact.restored(at_rest, trained.params, group.kept)
+    return models.merged(compact.restored(at_rest, trained.params, group.kept))
 
 
 def pooled(group: Group, slots: int | str, devices: Sequence) -> Pool:

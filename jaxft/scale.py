@@ -1,5 +1,6 @@
 """How long so many chips of a kind would take for a study's trials, by the formula of `cost.py`. No jax here."""
 
+from collections.abc import Collection
 from math import ceil, inf
 from typing import Any, NamedTuple
 
@@ -90,11 +91,12 @@ def needs(
     layers: int,
     dtype: str,
     shared: float,
+    trained: Collection[str] | None = None,
 ) -> Work:
     """What a trial needs that is known by its sizes alone: no checkpoint and no data are read.
 
     Args:
-        shapes: of the trained parameters.
+        shapes: of the parameters.
         train: tokens of each training example, special ones included.
         evals: tokens of each example of an evaluation, which may be on several sets.
         batch: examples of a step.
@@ -104,14 +106,16 @@ def needs(
         layers: of the model.
         dtype: what matmuls compute in.
         shared: bytes of what all replicas of a chip read: pretrained weights and data.
+        trained: the names of the parameters that are; all if None.
     """
     model = {"width": width, "layers": layers, "dtype": dtype}
     share = {name: batch / len(train) * total for name, total in _sums(train).items()}
-    step = cost.step_cost(shapes, **share, **model)
+    step = cost.step_cost(shapes, **share, **model, trained=trained)
     evaluation = cost.evaluation_cost(shapes, **_sums(evals), **model)
     trial = Cost(*(steps * a + evaluations * b for a, b in zip(step, evaluation, strict=True)))
     tokens = share["tokens"]
-    return Work(step, trial, tokens, width, cost.memory(shapes, tokens=tokens, **model), shared)
+    held = cost.memory(shapes, tokens=tokens, **model, trained=trained)
+    return Work(step, trial, tokens, width, held, shared)
 
 
 def deal(

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import toys
 import yaml
+from jax.interpreters.partial_eval import dce_jaxpr
 
-from jaxft import cli, cost, forecast, memory, models, replica, scale
+from jaxft import cli, cost, forecast, memory, methods, models, replica, scale
 from jaxft.data import batch
 from jaxft.progress import duration
 from jaxft.study import Study
@@ -135,6 +136,40 @@ def test_cost_is_linear_in_layers_and_tokens():
     assert (zero.matmul, zero.elementwise) == (0, 0)
     assert (twice.matmul, twice.elementwise) == (2 * once.matmul, 2 * once.elementwise)
     assert twice.optimizer == once.optimizer
+
+
+@pytest.mark.parametrize("method", ["bitfit", "top_layers(layers=2)", "lora(rank=1)", "adapter(size=8)"])
+def test_what_is_frozen_costs_no_gradient(method):
+    """Against the matmuls that are left of such a step once what nobody reads is taken out."""
+    sizes = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 6, "max_position_embeddings": 64}
+    model, key = models.assemble(toys.BERT | sizes, 2), jax.random.key(0)
+    structure, floats = methods.numbers(method)
+    made = methods.load(structure)(floats.__getitem__)
+    w0 = jax.eval_shape(lambda: made.start(model.init(key), key))
+    own = jax.eval_shape(lambda w0: made.own(w0, w0, key), w0)
+    lengths, offsets = np.full(4, 64, np.int32), 64 * np.arange(5, dtype=np.int32)
+    full = batch.pad(Split(np.ones(256, np.uint8), offsets, lengths, np.zeros(4, np.int32)), jnp.arange(4), 64)
+
+    def step(own, w0):
+        return jax.grad(lambda own: replica.mean_loss(model.apply({**w0, **own}, full).logits, full))(own)
+
+    jaxpr = jax.make_jaxpr(step)(own, w0).jaxpr
+    left, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    found = {name: leaf.shape for name, leaf in {**w0, **own}.items()}
+    load = {"tokens": 256, "squares": 4 * 64**2, "examples": 4, "width": 64, "layers": 6, "dtype": "highest"}
+    needed = cost.step_cost(found, **load, trained=own.keys())
+    assert dots(left) == pytest.approx(needed.matmul, rel=0.1)
+    everything = cost.step_cost(found, **load)
+    assert all(0 < part <= whole for part, whole in zip(needed, everything, strict=True))
+    assert needed.optimizer < 0.6 * everything.optimizer
+    held = {"tokens": 256, "width": 64, "layers": 6, "dtype": "highest"}
+    assert 0 < cost.memory(found, **held, trained=own.keys()) < cost.memory(found, **held)
+
+
+def test_all_trained_by_name_is_all_trained():
+    load = {"tokens": 256, "squares": 4 * 64**2, "examples": 4, "width": 32, "layers": 2, "dtype": "bfloat16"}
+    found = shapes(toys.BERT)
+    assert cost.step_cost(found, **load, trained=found.keys()) == cost.step_cost(found, **load)
 
 
 def test_an_evaluation_costs_less_than_a_step_on_the_same_tokens():

@@ -11,7 +11,7 @@ import safetensors
 from safetensors.numpy import save_file
 
 from jaxft.errors import BadInput
-from jaxft.models import family, torchfile
+from jaxft.models import family, ports, torchfile
 
 WEIGHTS = (
     "model.safetensors",
@@ -97,9 +97,13 @@ def save(
 ) -> None:
     """Writes parameters (flat, in our names) as a checkpoint that Hugging Face loads.
 
-    Without a head among `params` it is a bare encoder. `labels` are the names of the classes, in order.
+    Without a head among `params` it is a bare encoder. `labels` are the names of the classes, in order. Low-rank maps
+    are folded in.
+
+    Raises:
+        BadInput: there are adapters among them.
     """
-    kind = family.find(config)
+    kind, params = family.find(config), ports.merged(params)
     bias = params.get(f"{kind.fresh[-1]}/bias")
     told = {name: value for name, value in config.items() if name != "torch_dtype"} | {
         "architectures": [kind.architectures[bias is not None]],

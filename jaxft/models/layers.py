@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxft import keys
 from jaxft.errors import BadInput
+from jaxft.models import ports
 from jaxft.models.operations import attend, gelu, lookup, product, read
 from jaxft.types import Batch, Edit, Params
 
@@ -131,6 +132,8 @@ class Map(NamedTuple):
     rounded: Array
     """The kernel in the dtype that the map computes in."""
     bias: Array
+    low: ports.Low | None
+    """The one of low rank beside it, if a method has added it."""
 
 
 class Linear(nn.Module):
@@ -146,13 +149,33 @@ class Linear(nn.Module):
         kernel = self.param("kernel", zeros, (self.inputs, self.outputs))
         bias = self.param("bias", zeros, (self.outputs,)).astype(self.dtype)
         ready = self.has_variable("params", "rounded")
-        return Map(kernel, self.get_variable("params", "rounded") if ready else kernel.astype(self.dtype), bias)
+        rounded = self.get_variable("params", "rounded") if ready else kernel.astype(self.dtype)
+        return Map(kernel, rounded, bias, ports.low(self))
 
 
 def dense(x: Array, linear: Map) -> Array:
-    """x through a linear map, in its dtype."""
-    kernel, rounded, bias = linear
-    return product(x.astype(rounded.dtype), kernel, rounded) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    """x through a linear map, in its dtype; plus scale (x a) b, if one of low rank is beside it."""
+    kernel, rounded, bias, low = linear
+    dtype = rounded.dtype
+    x = x.astype(dtype)
+    y = product(x, kernel, rounded)
+    if low is not None:
+        inner = low.scale.astype(dtype) * product(x, low.a, low.a.astype(dtype))
+        y = y + product(inner, low.b, low.b.astype(dtype))
+    return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class Adapter(nn.Module):
+    """x + up(gelu(down(x))), of whatever size its parameters have (Houlsby et al. 2019, figure 2)."""
+
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows T D"]) -> Float[Array, "rows T D"]:
+        """x after the adapter."""
+        width, size = x.shape[-1], self.get_variable("params", "down")["bias"].shape[0]
+        down = Linear(width, size, self.dtype, name="down")()
+        return x + dense(gelu(dense(x, down)), Linear(size, width, self.dtype, name="up")())
 
 
 class Norm(nn.Module):
@@ -229,10 +252,14 @@ class Layer(nn.Module):
             mask = segments.reshape(-1)[at][:, None, None] == segments[row][:, None, :]
         mixed = attend(q, k, v, mask, s.heads, lambda p: drop("attention", p))
         mixed = dense(mixed, Linear(s.width, s.width, s.dtype, name="attention_out")())
-        x = Norm(s.eps, name="attention_norm")(x + drop("attention_out", mixed))
+        x = Norm(s.eps, name="attention_norm")(x + self._adapted(ports.ADAPTERS[0], drop("attention_out", mixed)))
         inner = ACTIVATIONS[s.act](dense(x, Linear(s.width, s.inner, s.dtype, name="intermediate")()))
         outer = dense(inner, Linear(s.inner, s.width, s.dtype, name="output")())
-        return Norm(s.eps, name="output_norm")(x + drop("output", outer))
+        return Norm(s.eps, name="output_norm")(x + self._adapted(ports.ADAPTERS[1], drop("output", outer)))
+
+    def _adapted(self, name: str, x: Array) -> Array:
+        """x after the adapter of this name, if a method has added it."""
+        return Adapter(self.sizes.dtype, name=name)(x) if self.has_variable("params", name) else x
 
 
 class Layers(nn.Module):
