@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jaxft.methods._stages import stage, thresholds
 from jaxft.types import BelowOne, Ctx, Method, Params, Share, Tx
 
+CLASHES = {"dps_mix": "they are two variants of one method, and each would mask what the other has chosen"}
+
 
 class State(NamedTuple):
     """Of each weight matrix what decides its mask, and the optimiser's."""
