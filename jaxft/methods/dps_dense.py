@@ -45,7 +45,7 @@ def dps_dense(p: BelowOne = 0.3, update_ratio: Share = 0.05, freeze: Literal["ha
 
     Source:
         Zhang et al. 2022, "Fine-Tuning Pre-Trained Language Models Effectively by Optimizing Subnetworks Adaptively"
-        (arXiv 2211.01642), section 3 and algorithm 1; their repository, ZhangHaojie077/DPS.
+        (arXiv 2211.01642), section 3 (DPS Dense); their repository, ZhangHaojie077/DPS.
     """
 
     def tx(inner: Tx) -> Tx:

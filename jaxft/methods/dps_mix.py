@@ -55,7 +55,7 @@ def dps_mix(p: BelowOne = 0.3, update_ratio: Share = 0.05, freeze: Literal["hard
 
     Source:
         Zhang et al. 2022, "Fine-Tuning Pre-Trained Language Models Effectively by Optimizing Subnetworks Adaptively"
-        (arXiv 2211.01642), section 3 and algorithm 2; their repository, ZhangHaojie077/DPS.
+        (arXiv 2211.01642), section 3 (DPS Mix); their repository, ZhangHaojie077/DPS.
     """
 
     def view(params: Params, state: State, ctx: Ctx) -> Params:
