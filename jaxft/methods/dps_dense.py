@@ -61,8 +61,8 @@ def dps_dense(p: BelowOne = 0.3, update_ratio: Share = 0.05, freeze: Literal["ha
             }
 
             def masked(values: Params) -> Params:
-                open_ = {name: (gam[name] >= state.least[name]) | ~now.second for name in gam}
-                return {name: jnp.where(open_[name], x, 0.0) if name in gam else x for name, x in values.items()}
+                part = {n: jnp.where((gam[n] >= state.least[n]) | ~now.second, values[n], 0.0) for n in gam}
+                return {**values, **part}
 
             updates, after = inner.update(masked(grads), state.inner, params, ctx)
             if freeze == "hard":
