@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, UInt
 
@@ -17,7 +18,7 @@ def cond_any(predicate: Bool[Array, ""], rare: Callable, usual: Callable, *opera
     vmap alone would make a select of the cond, and run both branches always. Arrays must come in as operands, not by
     closure. There is no gradient through it. Outside of any program it is a plain `if`, and compiles nothing.
     """
-    if not isinstance(predicate, jax.core.Tracer):
+    if not isinstance(predicate, Tracer):
         return rare(*operands) if predicate else usual(*operands)
 
     @custom_vmap

@@ -22,7 +22,19 @@ jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
-LONGEST = ("pool", "flight", "train", "distributed", "kills", "replica", "bench", "models_parity", "progress")
+LONGEST = (
+    "pool",
+    "method_battery",
+    "method_oracles",
+    "flight",
+    "train",
+    "distributed",
+    "kills",
+    "replica",
+    "bench",
+    "models_parity",
+    "progress",
+)
 """Files that take minutes. They come first, so that the processes that share the tests end together."""
 
 SHARED = Path(__file__).parents[2] / "shared"

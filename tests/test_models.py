@@ -171,6 +171,19 @@ def test_random_bits_are_those_of_jax(count):
     assert (together == jnp.stack(expected)).all()
 
 
+@pytest.mark.parametrize("shape", [(), (7,), (301, 331)])
+def test_uniform_numbers(shape):
+    """From 0 to below 1, so that none is below 0 and all are below 1; in a share p of them below p."""
+    x = np.asarray(jax.jit(keys.uniform, static_argnums=1)(_key(1), shape))
+    assert x.shape == shape
+    assert (x >= 0).all()
+    assert (x < 1).all()
+    words = np.asarray(jax.random.bits(_key(1), (max(1, x.size),), jnp.uint32))
+    np.testing.assert_array_equal(x.ravel(), (words >> 8) / 2**24)
+    for p in (0.1, 0.5, 0.9) if x.size > 1000 else ():
+        assert (x < p).mean() == pytest.approx(p, abs=5 * np.sqrt(p * (1 - p) / x.size))
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_dropout_share_and_scale(rate):
     draw = jax.jit(lambda key, rate, x: layers.dropout(key, rate, "a", x))

@@ -45,7 +45,7 @@ def child_tuning_d(p: Share = 0.3) -> Method:
 
     Source:
         Xu et al. 2021, "Raise a Child in Large Language Model: Towards Effective and Generalizable Fine-tuning"
-        (arXiv 2109.05687), section 2.3, equations 7 and 8; the mask as in the code that they released.
+        (arXiv 2109.05687), section 2, the task-driven variant; the mask as in the code that they released.
     """
 
     def tx(inner: Tx) -> Tx:

@@ -35,7 +35,7 @@ def child_tuning_f(p: Share = 0.3) -> Method:
 
     Source:
         Xu et al. 2021, "Raise a Child in Large Language Model: Towards Effective and Generalizable Fine-tuning"
-        (arXiv 2109.05687), section 2.2, equations 4 to 6.
+        (arXiv 2109.05687), section 2, the task-free variant.
     """
 
     def tx(inner: Tx) -> Tx:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jaxft.methods._stages import stage, thresholds
 from jaxft.types import BelowOne, Ctx, Method, Params, Share, Tx
 
+CLASHES = {"dps_mix": "they are two variants of one method, and each would mask what the other has chosen"}
+
 
 class State(NamedTuple):
     """Of each weight matrix what decides its mask, and the optimiser's."""
@@ -43,7 +45,7 @@ def dps_dense(p: BelowOne = 0.3, update_ratio: Share = 0.05, freeze: Literal["ha
 
     Source:
         Zhang et al. 2022, "Fine-Tuning Pre-Trained Language Models Effectively by Optimizing Subnetworks Adaptively"
-        (arXiv 2211.01642), section 3 and algorithm 1; their repository, ZhangHaojie077/DPS.
+        (arXiv 2211.01642), section 3 (DPS Dense); their repository, ZhangHaojie077/DPS.
     """
 
     def tx(inner: Tx) -> Tx:
@@ -59,8 +61,8 @@ def dps_dense(p: BelowOne = 0.3, update_ratio: Share = 0.05, freeze: Literal["ha
             }
 
             def masked(values: Params) -> Params:
-                open_ = {name: (gam[name] >= state.least[name]) | ~now.second for name in gam}
-                return {name: jnp.where(open_[name], x, 0.0) if name in gam else x for name, x in values.items()}
+                part = {n: jnp.where((gam[n] >= state.least[n]) | ~now.second, values[n], 0.0) for n in gam}
+                return {**values, **part}
 
             updates, after = inner.update(masked(grads), state.inner, params, ctx)
             if freeze == "hard":

@@ -40,7 +40,8 @@ def dps_mix(p: BelowOne = 0.3, update_ratio: Share = 0.05, freeze: Literal["hard
 
     The model sees W~ in training, W in evaluations. Biases, norms and embeddings train always.
 
-    Owns: what it would without, and two numbers for each element of a weight matrix.
+    Owns: what it would without, and two numbers for each element of a weight matrix. What another method has added is
+    not in W0, and trains always.
     Off: at p = 0 it is vanilla.
     Hazards: in the authors' code, unlike in the paper, masked weights are moved by Adam's momentum and weight decay,
     for only their gradients are zeroed, and the backward pass leaves out 1 / (1 - p): `freeze` has both. g in GAM is
@@ -55,7 +56,7 @@ def dps_mix(p: BelowOne = 0.3, update_ratio: Share = 0.05, freeze: Literal["hard
 
     Source:
         Zhang et al. 2022, "Fine-Tuning Pre-Trained Language Models Effectively by Optimizing Subnetworks Adaptively"
-        (arXiv 2211.01642), section 3 and algorithm 2; their repository, ZhangHaojie077/DPS.
+        (arXiv 2211.01642), section 3 (DPS Mix); their repository, ZhangHaojie077/DPS.
     """
 
     def view(params: Params, state: State, ctx: Ctx) -> Params:
@@ -80,18 +81,19 @@ def dps_mix(p: BelowOne = 0.3, update_ratio: Share = 0.05, freeze: Literal["hard
 
         def update(grads: Params, state: State, params: Params, ctx: Ctx) -> tuple[Params, State]:
             now = stage(ctx, update_ratio)
-            seen = {name: (1 - p) * grads[name] for name in state.score}  # nu times the gradient of W~
-            score, drawn = {}, {}
-            for name, total in state.score.items():
-                draws = nu(ctx.key, name, total.shape[0], p).astype(jnp.float32)
-                drawn[name] = _summed(now, state.drawn[name], draws)
-                total = _summed(now, total, seen[name] * seen[name])
+            mixed = [name for name in state.score if name in ctx.w0]  # not what another method has added
+            seen = {name: (1 - p) * grads[name] for name in mixed}  # nu times the gradient of W~
+            score, drawn = dict(state.score), dict(state.drawn)
+            for name in mixed:
+                draws = nu(ctx.key, name, drawn[name].shape[0], p).astype(jnp.float32)
+                drawn[name] = _summed(now, drawn[name], draws)
+                total = _summed(now, score[name], seen[name] * seen[name])
                 score[name] = jnp.where(now.ready, scored(total, drawn[name], now.length), total)
             least = thresholds(now.ready, score, p, state.least)
 
             def masked(values: Params) -> Params:
-                open_ = {name: (score[name] >= state.least[name]) | ~now.second for name in score}
-                return {name: jnp.where(open_[name], x, 0.0) if name in score else x for name, x in values.items()}
+                part = {n: jnp.where((score[n] >= state.least[n]) | ~now.second, values[n], 0.0) for n in mixed}
+                return {**values, **part}
 
             if freeze == "gradient":
                 grads = {**grads, **seen}

@@ -6,6 +6,8 @@ from jaxtyping import Array, Bool, Key
 from jaxft import keys
 from jaxft.types import BelowOne, Ctx, Method, Params
 
+CLASHES = {"dps_mix": "each shows the model a mix of its own of the weights and those of the start"}
+
 
 def mixout(p: BelowOne = 0.9) -> Method:
     """Sees each weight of a linear map as that of the start with probability p, scaled so that its mean stays.

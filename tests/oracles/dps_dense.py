@@ -8,7 +8,7 @@ SPEC = "dps_dense(p=0.3, update_ratio=0.2)"
 HP = {"train.weight_decay": 0.5}
 OFF = "dps_dense(p=0.0, update_ratio=0.25)"
 MUTATIONS = [
-    (">= state.least[name]) | ~now", "< state.least[name]) | ~now"),
+    (">= state.least[n]) | ~now", "< state.least[n]) | ~now"),
     ("(now.begins, 0.0, total)", "(now.begins, total, total)"),
     ("grads[name] * grads[name], total)", "grads[name], total)"),
     ('freeze == "hard"', 'freeze == "never"'),

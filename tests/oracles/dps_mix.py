@@ -18,7 +18,7 @@ MUTATIONS = [
     ("jnp.where(now.second, anchor, ctx.w0[name])", "ctx.w0[name]"),
     (" - p * target)", ")"),
     ("times = jnp.maximum(fam, 1)", "times = jnp.maximum(fam, 1) ** 0"),
-    ("score[name] >= state.least[name]) | ~now", "score[name] < state.least[name]) | ~now"),
+    ("score[n] >= state.least[n]) | ~now", "score[n] < state.least[n]) | ~now"),
     ('freeze == "hard"', 'freeze == "never"'),
     ('freeze == "gradient"', 'freeze == "hard"'),
 ]
