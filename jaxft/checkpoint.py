@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 
 from jaxft.errors import Note, line
 from jaxft.folder import CHECKPOINTS, Folder
-from jaxft.replica import Replica
+from jaxft.recipe import Replica
 
 
 class Parked(NamedTuple):

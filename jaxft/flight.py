@@ -13,8 +13,8 @@ from jaxft.errors import BadInput, Note, line
 from jaxft.folder import CHECKPOINTS
 from jaxft.halt import Halt
 from jaxft.pool import Pool
+from jaxft.recipe import Replica
 from jaxft.record import Record
-from jaxft.replica import Replica
 from jaxft.rows import versions
 
 

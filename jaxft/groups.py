@@ -15,8 +15,8 @@ from jaxft.memory import widest
 from jaxft.models import compact
 from jaxft.pool import Pool
 from jaxft.probe import Probe, Ready
+from jaxft.recipe import Entry, Recipe, Replica, Shared
 from jaxft.rehearse import rehearse
-from jaxft.replica import Entry, Recipe, Replica, Shared
 from jaxft.study import Study, TaskConfig
 from jaxft.tasks.others import joined
 from jaxft.trials import Length, Seeds, Trial, identify, shape

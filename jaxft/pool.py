@@ -17,14 +17,14 @@ from jax.sharding import PartitionSpec as P
 
 from jaxft import processes, replica
 from jaxft.memory import DoesNotFit, Memory
-from jaxft.replica import Entry, Recipe, Replica, Report, Shared
+from jaxft.recipe import Entry, Recipe, Replica, Report, Shared
 
-OPTIONS: dict[str, dict[str, str | bool | int]] = {
+OPTIONS: dict[str, dict[str, str | bool]] = {
     "cpu": {"xla_cpu_copy_insertion_use_region_analysis": True},
-    "gpu": {"xla_gpu_dot_merger_threshold_mb": 0},
+    "gpu": {"xla_gpu_dot_merger_threshold_mb": "0"},
 }
-"""Of the compiler: on a CPU it would copy more of what a loop carries than it must (the same bits, less memory); on a GPU
-it would make one matmul of two that read the same, and cut their gradients apart in memory.
+"""Of the compiler: on a CPU it would copy more of what a loop carries than it must (the same bits, less memory); on a
+GPU it would make one matmul of two that read the same, and cut their gradients apart in memory.
 """
 
 

@@ -21,7 +21,7 @@ from jaxft.data.batch import Packed
 from jaxft.errors import BadInput
 from jaxft.models import compact
 from jaxft.others import PROBE, Other
-from jaxft.replica import Recipe, Replica
+from jaxft.recipe import Recipe, Replica
 from jaxft.types import Anywhere, Split
 
 STRENGTH = 1.0

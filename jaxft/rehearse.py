@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxft import keys, replica
 from jaxft.data.batch import gather
-from jaxft.replica import Entry, Recipe, Shared
+from jaxft.recipe import Entry, Recipe, Shared
 from jaxft.types import Batch, Ctx, Edit, Forward, Method, Model, Out, Params, Tx, same
 
 STILL = Tx(lambda params: (), lambda grads, state, params, ctx: (jax.tree.map(jnp.zeros_like, grads), state))

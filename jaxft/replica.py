@@ -1,7 +1,6 @@
 """The training of ONE model: its start, one step, its evaluation, one block. No shape here has an axis R."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -9,93 +8,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxft import keys, optim, stop, tree
-from jaxft.data.batch import Layout, Packed, first_fit, gather
+from jaxft.data.batch import Packed, first_fit, gather
 from jaxft.data.order import plan
+from jaxft.recipe import Entry, Recipe, Replica, Report, Shared
 from jaxft.status import Status
-from jaxft.stop import Watch
-from jaxft.trials import Length, Seeds
-from jaxft.types import Anywhere, Batch, Ctx, Hyper, Method, Model, Out, Params, Split, Tx, same, unchanged
-
-
-class Recipe(NamedTuple):
-    """What all replicas of a compile group have in common: functions and static sizes."""
-
-    model: Model
-    method: Callable[[Hyper], Method]
-    optimizer: Callable[[Hyper], Tx]
-    schedule: str
-    dropout_at: str
-    """"every_step", or "epoch_start" for the first step of each epoch only."""
-    batch: int
-    """Examples of a step, B."""
-    layout: Layout
-    """The rows in which they lie."""
-    every: int
-    """Steps of a block at most: from one evaluation to the next."""
-    steps: int
-    """Of the longest trial."""
-    max_epochs: int
-    """The most epochs of a trial."""
-    before: int = 0
-    """The most steps that a trial begins before step 0, in its method's lead-in."""
-    gradient_norms: bool = False
-    """Whether blocks report them."""
-    strata: int = 0
-    """The classes whose proportions a training subset keeps; 0 where it need not."""
-
-
-class Shared(NamedTuple):
-    """The arrays that all replicas read and none changes."""
-
-    pretrained: Mapping[str, Anywhere]
-    train: Split
-    evals: dict[str, Packed]
-
-
-class Entry(NamedTuple):
-    """What fills a slot."""
-
-    seeds: Seeds
-    hp: Mapping[str, Anywhere]
-    length: Length
-
-
-class Replica(NamedTuple):
-    """A trial in training."""
-
-    step: Int[Array, ""]
-    """The next step; below 0 in the method's lead-in."""
-    status: Int[Array, ""]
-    params: Params
-    """What it owns."""
-    opt: Any
-    watch: Watch
-    seeds: Seeds
-    hp: Mapping[str, Anywhere]
-    length: Length
-    plan: Int[Array, "S B"]
-    """The examples of each step."""
-    places: Int[Array, "S B"]
-    """Where they lie in the rows of its batch."""
-
-
-class Report(NamedTuple):
-    """What the host sees of a block."""
-
-    step: Int[Anywhere, ""]
-    status: Int[Anywhere, ""]
-    losses: Float[Anywhere, " S"]
-    """The training loss of each step of the block; NaN where the replica did not train."""
-    taken: Int[Anywhere, ""]
-    """How many steps of the block it took."""
-    examples: Int[Anywhere, ""]
-    """How many examples it trained on."""
-    logits: dict[str, Float[Anywhere, "N C"]]
-    """Of each evaluation set, at the block's end."""
-    norms: dict[str, Float[Anywhere, ""]]
-    """By layer, of the loss's gradient in the last step that the replica took in the block, before clipping; NaN where
-    it took none, or trains nothing of the layer. Empty where the recipe does not ask.
-    """
+from jaxft.trials import Seeds
+from jaxft.types import Anywhere, Batch, Ctx, Method, Out, Params, Tx, same, unchanged
 
 
 def start(recipe: Recipe, pretrained: Mapping[str, Anywhere], seeds: Seeds, method: Method) -> Params:
@@ -186,16 +104,20 @@ def gradient(
     if recipe.dropout_at == "epoch_start":
         dropped = jnp.where(jnp.maximum(replica.step, 0) % replica.length.per_epoch == 0, dropped, 0.0)
 
-    def forward(params: Params, batch: Batch, key=None, edit=same) -> Out:
-        seen = {**w0, **method.view(params, replica.opt, ctx), **rounded}
-        return recipe.model.apply(seen, batch, key, dropped, edit)
-
-    def objective(params: Params, batch: Batch, key=None, edit=same) -> Float[Array, ""]:
-        return mean_loss(forward(params, batch, key, edit).logits, batch)
-
-    minimised = method.loss(objective, forward, ctx)
     dropout = keys.at(keys.at(keys.stream(replica.seeds, "dropout"), replica.step), skip)
-    return jax.value_and_grad(lambda params: share * minimised(params, batch, dropout))(replica.params)
+
+    def minimised(own: Params) -> Float[Array, ""]:
+        def forward(params: Params, batch: Batch, key=None, edit=same) -> Out:
+            seen = {**w0, **method.view(params, replica.opt, ctx)}
+            # A method may ask about other parameters than its own, of which nothing is rounded yet.
+            return recipe.model.apply({**seen, **rounded} if params is own else seen, batch, key, dropped, edit)
+
+        def objective(params: Params, batch: Batch, key=None, edit=same) -> Float[Array, ""]:
+            return mean_loss(forward(params, batch, key, edit).logits, batch)
+
+        return share * method.loss(objective, forward, ctx)(own, batch, dropout)
+
+    return jax.value_and_grad(minimised)(replica.params)
 
 
 def mean_loss(logits: Float[Array, "B C"], batch: Batch) -> Float[Array, ""]:

@@ -14,8 +14,8 @@ from jaxft.contest import Contest
 from jaxft.flight import Flight, resumed
 from jaxft.groups import Group, entry
 from jaxft.pool import Pool
+from jaxft.recipe import Replica, Report
 from jaxft.record import Record
-from jaxft.replica import Replica, Report
 from jaxft.scheduler import Scheduler
 from jaxft.status import Status
 from jaxft.store import Ended

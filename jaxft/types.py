@@ -70,7 +70,9 @@ class Out(NamedTuple):
 
 
 Edit = Callable[[str, Array], Array]
-"""`(name, activation) -> activation`, called at "embeddings" and "layers/0", "layers/1", ... ."""
+"""`(name, activation) -> activation`, called at "embeddings/word" (what is read of the table), "embeddings" (the sum,
+normalised, after dropout) and "layers/0", "layers/1", ... (what comes out of them).
+"""
 
 
 def same(name: str, x: Array) -> Array:

@@ -12,7 +12,7 @@ from jaxft import config, groups, models, optim, replica, trials
 from jaxft.data import batch
 from jaxft.models import compact
 from jaxft.pool import Pool
-from jaxft.replica import Shared
+from jaxft.recipe import Shared
 from jaxft.types import Split
 
 WORD, POSITION = compact.WORD, compact.POSITION

@@ -13,7 +13,7 @@ from jaxft import checkpoint, store, train
 from jaxft.checkpoint import Checkpoints, Parked, Unreadable
 from jaxft.errors import Note
 from jaxft.flight import Stopped
-from jaxft.replica import Replica
+from jaxft.recipe import Replica
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from jaxft import checkpoint, config, models, store, tasks, trials
 from jaxft.errors import BadInput, Note
-from jaxft.replica import Replica
+from jaxft.recipe import Replica
 from jaxft.study import KEYS
 
 SECONDS = 60

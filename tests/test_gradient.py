@@ -15,8 +15,9 @@ from jaxft import groups, release, store, train, tree
 from jaxft.data.batch import Layout, pad
 from jaxft.errors import BadInput
 from jaxft.pool import Pool
+from jaxft.recipe import Recipe, Shared
 from jaxft.record import Record
-from jaxft.replica import Recipe, Shared, mean_loss
+from jaxft.replica import mean_loss
 from jaxft.status import Status
 from jaxft.store import Store
 from jaxft.trials import Length, expand

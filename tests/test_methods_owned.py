@@ -16,7 +16,7 @@ from jaxft.errors import BadInput
 from jaxft.methods import adapter, lora
 from jaxft.models import checkpoint as files
 from jaxft.models import compact, ports
-from jaxft.replica import Shared
+from jaxft.recipe import Shared
 from jaxft.types import Method
 
 KINDS = {"bert": toys.BERT, "roberta": toys.ROBERTA}

@@ -10,7 +10,7 @@ import toys
 
 from jaxft.data.batch import pack
 from jaxft.pool import Pool
-from jaxft.replica import Recipe
+from jaxft.recipe import Recipe
 from jaxft.status import Status
 from jaxft.types import Method, Tx, same
 

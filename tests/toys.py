@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from jaxft import keys, models, optim
 from jaxft.data import batch
 from jaxft.models import checkpoint as files
-from jaxft.replica import Entry, Recipe, Shared
+from jaxft.recipe import Entry, Recipe, Shared
 from jaxft.trials import Length, Seeds
 from jaxft.types import Method, Model, Out, Split, same
 

@@ -212,7 +212,7 @@ class Embeddings(nn.Module):
     shift: int = 0
 
     @nn.compact
-    def __call__(self, batch: Batch) -> Float[Array, "rows T D"]:
+    def __call__(self, batch: Batch, edit: Edit) -> Float[Array, "rows T D"]:
         """Embeds tokens [rows, T]."""
         s = self.sizes
         word = Table(s.vocabulary, s.width, name="word")()
@@ -221,7 +221,7 @@ class Embeddings(nn.Module):
         position = position[self.shift : self.shift + batch.tokens.shape[1]]
         kind = Table(s.types, s.width, name="type")()
         types = batch.types if s.types > 1 else jnp.zeros_like(batch.types)  # with one type, both texts are of it
-        x = read(word, batch.tokens) + lookup(kind, types) + lookup(position, batch.positions)
+        x = edit("embeddings/word", read(word, batch.tokens)) + lookup(kind, types) + lookup(position, batch.positions)
         return Norm(s.eps, name="norm")(x)
 
 
@@ -285,7 +285,7 @@ class Layers(nn.Module):
 
 def encode(sizes: Sizes, batch: Batch, drop: Edit, edit: Edit, shift: int = 0) -> tuple[Array, ...]:
     """Hidden states after the embeddings and after each layer, as in `Out`; to be called inside a family's network."""
-    x = Embeddings(sizes, shift, name="embeddings")(batch)
+    x = Embeddings(sizes, shift, name="embeddings")(batch, edit)
     x = edit("embeddings", drop("embeddings", x))
     return (x, *Layers(sizes, name="layers")(x, batch, drop, edit))
 

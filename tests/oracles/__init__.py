@@ -28,7 +28,7 @@ import toys
 from jaxft import keys, methods, optim, replica
 from jaxft.models import bert
 from jaxft.models.checkpoint import LEAVES
-from jaxft.replica import Entry, Recipe, Replica, Shared
+from jaxft.recipe import Entry, Recipe, Replica, Shared
 from jaxft.types import Method, Params, same
 
 STEPS, PER_EPOCH, EVERY, WIDTH, CLASSES = 20, 5, 5, 8, 3
