@@ -3,7 +3,6 @@
 What Aghajanyan et al. 2020 (R3F, section 4) measure representation collapse by, and Zhang et al. 2022 (DPS) after them.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
@@ -136,70 +135,31 @@ def accuracy(x: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"], fitted:
 
 
 def fit(
-    x: Float[np.ndarray, "N D"],
-    labels: Int[np.ndarray, " N"],
-    classes: int,
-    strength: float = STRENGTH,
-    near: float = 1e-6,
+    x: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"], classes: int, strength: float = STRENGTH
 ) -> Float[np.ndarray, "D+1 C"]:
     """Multinomial logistic regression: minimises sum(cross-entropy) + strength / 2 * sum(weights ** 2).
 
-    The last row holds the intercepts, which are not penalised and sum to 0. By Newton's method whose steps conjugate
-    gradients find (Dembo and Steihaug 1983), from 0, in float64, until the gradient is `near` of what it was:
-    always the same result on the same machine.
+    The last row holds the intercepts, which are not penalised. By L-BFGS from 0, in float64: always the same result on
+    the same machine.
     """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
     x = _with_ones(x)
     true = np.eye(classes)[labels]
     penalty = np.full((x.shape[1], 1), strength)
     penalty[-1] = 0.0
 
-    def at(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """The objective, its gradient, and the probabilities."""
-        z = x @ w
-        z = z - z.max(axis=1, keepdims=True)
-        total = np.log(np.exp(z).sum(axis=1))
-        p = np.exp(z - total[:, None])
-        value = float(np.sum(total) - np.sum(z * true) + 0.5 * np.sum(penalty * w * w))
-        return value, x.T @ (p - true) + penalty * w, p
+    def at(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        """The objective, a mean, and its gradient."""
+        w = flat.reshape(-1, classes)
+        logp = log_softmax(x @ w, axis=1)
+        value = 0.5 * np.sum(penalty * w * w) - np.sum(logp * true)
+        return float(value / len(x)), ((x.T @ (np.exp(logp) - true) + penalty * w) / len(x)).ravel()
 
-    w = np.zeros((x.shape[1], classes))
-    value, gradient, p = at(w)
-    enough = near * float(np.linalg.norm(gradient))
-    for _ in range(100):
-        size = float(np.linalg.norm(gradient))
-        if size <= enough:
-            break
-
-        def curved(v: np.ndarray, p: np.ndarray = p) -> np.ndarray:
-            z = x @ v
-            return x.T @ (p * (z - np.sum(p * z, axis=1, keepdims=True))) + penalty * v
-
-        step = _solved(curved, -gradient, min(0.5, math.sqrt(size / len(x))) * size)
-        slope, length = float(np.sum(step * gradient)), 1.0
-        while (new := at(w + length * step))[0] > value + 1e-4 * length * slope and length > 1e-10:
-            length /= 2
-        if new[0] >= value and length <= 1e-10:
-            break  # as low as float64 tells
-        w, (value, gradient, p) = w + length * step, new
-    return w
-
-
-def _solved(product: Callable[[np.ndarray], np.ndarray], right: np.ndarray, enough: float) -> np.ndarray:
-    """Conjugate gradients: `product(x)` is `right`, but for a residual of norm `enough`."""
-    x, residual = np.zeros_like(right), right
-    direction, square = residual, float(np.sum(residual * residual))
-    for _ in range(500):
-        if np.sqrt(square) <= enough:
-            break
-        image = product(direction)
-        curvature = float(np.sum(direction * image))
-        if curvature <= 0:
-            break
-        x = x + square / curvature * direction
-        residual = residual - square / curvature * image
-        before, square = square, float(np.sum(residual * residual))
-        direction = residual + square / before * direction
-    return x if x.any() else right
+    tight = {"maxiter": 10_000, "maxfun": 20_000, "gtol": 1e-9, "ftol": 0.0, "maxcor": 30}
+    start = np.zeros(x.shape[1] * classes)
+    return minimize(at, start, jac=True, method="L-BFGS-B", options=tight).x.reshape(-1, classes)
 
 
 def _with_ones(x: np.ndarray) -> np.ndarray:

@@ -43,8 +43,9 @@ def step(config, tokens, squares, dtype="bfloat16", examples=16):
 
 
 def dots(jaxpr) -> float:
-    """FLOPs of all matmuls in a jaxpr whose outcome is of use, and that are in float32: those of `operations.summed`, which
-    is for accelerators, are not.
+    """FLOPs of all matmuls in a jaxpr whose outcome is of use, and that are in float32.
+
+    Those of `operations.summed`, which is for accelerators, are not.
     """
     left, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return sum(flops for formats, flops in toys.matmuls(left) if formats == ("float32", "float32"))
