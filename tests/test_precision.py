@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toys
 
-from jaxft import config, keys, models, replica, store, tasks, train
+from jaxft import config, keys, methods, models, replica, store, tasks, train
 from jaxft.data.batch import pad
 from jaxft.pool import Pool
 from jaxft.study import TaskConfig
@@ -122,6 +122,46 @@ def test_weights_and_adam_stay_float32_and_take_steps_too_small_for_bfloat16():
     assert np.mean(moved != 0) > 0.9
     rounded = [x.astype(jnp.bfloat16) for x in (after.params[name], pretrained[name])]
     assert np.mean(rounded[0] != rounded[1]) < 0.1, "in bfloat16 alone most of these steps would be lost"
+
+
+def test_rounded_kernels_are_taken_as_they_are_and_the_gradient_is_that_of_the_parameters():
+    checkpoint, batch, params = material()
+    model, params = models.build(checkpoint, 2, "bfloat16")[0], jax.tree.map(jnp.asarray, params)
+    assert models.build(checkpoint, 2)[0].rounded(params) == {}
+    rounded = model.rounded(params)
+    assert {name.removesuffix("rounded") for name in rounded} == {
+        name.removesuffix("kernel") for name in params if name.endswith("/kernel") and name != "classifier/kernel"
+    }
+
+    def loss(params, rounded):
+        return replica.mean_loss(model.apply({**params, **rounded}, batch).logits, batch)
+
+    plain, given = (jax.value_and_grad(loss)(params, some) for some in ({}, rounded))
+    assert plain[0] == given[0]
+    assert distance(given[1], plain[1]) == 0
+    assert loss(params, {name: 2 * x for name, x in rounded.items()}) != plain[0], "they are not read"
+
+
+def steps(method, blocks: list[int]):
+    """The parameters of a trial of a small BERT in bfloat16 after blocks of so many steps."""
+    model, pretrained = models.assemble(toys.BERT, 2, "bfloat16"), toys.bert()[1]
+    trial = toys.entry(**{"train.lr": 1e-3, "method.mixout.p": 0.0})
+    pool = Pool(
+        toys.recipe(model, method), toys.shared(pretrained=pretrained), trial,
+        devices=jax.devices()[:1], slots=1, precision="bfloat16",
+    )  # fmt: skip
+    pool.fill({0: trial})
+    for count in blocks:
+        pool.run(count)
+    return pool.take(0).params
+
+
+def test_kernels_are_rounded_anew_after_each_step():
+    """The same with a view, which has none rounded ahead, and in blocks of one step, which begin with rounding."""
+    plain = steps(methods.load("vanilla"), [5])
+    for other in (steps(methods.load("mixout"), [5]), steps(methods.load("vanilla"), [1] * 5)):
+        assert distance(other, plain) < 1e-4
+    assert distance(steps(methods.load("vanilla"), [4]), plain) > 1e-3, "a step matters"
 
 
 @pytest.fixture
