@@ -76,10 +76,15 @@ def test_a_docstring_is_taken_apart():
 def test_what_was_measured_stands_with_its_method(tmp_path):
     rows = [
         {"row": "ours x2", **ROW, "figures": {}},  # of another bench
-        {**ROW, "method": "vanilla", "memory": 2 * 2**30, "figures": {"step": 0.1, "ratio": None}},
-        {**ROW, "method": "mixout(p=0.9)", "memory": 3 * 2**30, "figures": {"step": 0.12, "ratio": [1.2, 1.1, 1.3]}},
-        {**ROW, "method": "mixout(p=0.1)", "memory": 2**30, "figures": {"step": 0.5, "ratio": [5, 5, 5]}},
-        {**ROW, "method": "gone", "memory": 2**30, "figures": {"step": 0.5, "ratio": [5, 5, 5]}},
+        {**ROW, "method": "vanilla", "per_replica": 2**30, "figures": {"step": 0.1, "ratio": None}},
+        {
+            **ROW,
+            "method": "mixout(p=0.9)",
+            "per_replica": 3 * 2**29,
+            "figures": {"step": 0.12, "ratio": [1.2, 1.1, 1.3]},
+        },
+        {**ROW, "method": "mixout(p=0.1)", "per_replica": 2**29, "figures": {"step": 0.5, "ratio": [5, 5, 5]}},
+        {**ROW, "method": "gone", "per_replica": 2**29, "figures": {"step": 0.5, "ratio": [5, 5, 5]}},
         {**ROW, "method": "lora", "absent": "failed"},
     ]
     (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"met')

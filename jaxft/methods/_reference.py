@@ -131,7 +131,7 @@ def _measured(folder: Path) -> Iterator[dict[str, Any]]:
     """What records say of single methods at their defaults."""
     for path in sorted(folder.glob("*.jsonl")):
         rows = [row for row in map(_read, path.read_text(encoding="utf-8").splitlines()) if "method" in row]
-        bases = {row["when"]: row["memory"] / row["replicas"] for row in rows if row["method"] == "vanilla"}
+        bases = {row["when"]: row["per_replica"] for row in rows if row["method"] == "vanilla" and "figures" in row}
         for row in rows:
             name = row["method"].partition("(")[0]
             if "figures" not in row or not _at_defaults(row["method"], name):
@@ -141,7 +141,7 @@ def _measured(folder: Path) -> Iterator[dict[str, Any]]:
                 "method": name,
                 "step": row["figures"]["step"],
                 "time": row["figures"]["ratio"],
-                "memory": row["memory"] / row["replicas"],
+                "memory": row["per_replica"],
                 "vanilla": bases.get(row["when"]),
                 "where": f"{where}, {row['when'][:10]} (`{path.name}`)",
             }
