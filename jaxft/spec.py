@@ -160,6 +160,26 @@ def clashes(name: str, kind: str = "method") -> dict[str, str]:
     return _clashes(_file(name, kind))
 
 
+def names(kind: str = "method") -> list[str]:
+    """All that there are, in alphabetical order."""
+    return sorted(_files(kind))
+
+
+def accepted(declared: Argument) -> str:
+    """Type and range of an argument, in words."""
+    if declared.words:
+        return " or ".join(repr(word) for word in declared.words)
+    return _RANGES[declared.range][1] if declared.range else _NOUNS[declared.type]
+
+
+def docstring(name: str, kind: str = "method") -> str:
+    """What the member's function says of itself, without its indentation."""
+    path = _file(name, kind)
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    (function,) = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == path.stem)
+    return ast.get_docstring(function) or ""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """What to say of an unknown word: the known one that ends in it or is most like it, or all beside it."""
     known = sorted(known)
@@ -172,10 +192,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _file(name: str, kind: str) -> Path:
-    files = {path.stem: path for folder in _folders(kind) for path in sorted(Path(folder).glob("[!_]*.py"))}
+    files = _files(kind)
     if name not in files:
         raise BadInput(f"{kind}: unknown {kind} {name!r}; {nearest(name, files)}")
     return files[name]
+
+
+def _files(kind: str) -> dict[str, Path]:
+    return {path.stem: path for folder in _folders(kind) for path in sorted(Path(folder).glob("[!_]*.py"))}
 
 
 def _folders(kind: str) -> Sequence[str]:
@@ -231,9 +255,9 @@ def _typed(name: str, declared: Argument, args: Mapping[str, Any]) -> Literal:
     if declared.type is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if not _fits(declared, value):
-        raise BadInput(f"{name}: expected {_accepted(declared)}, found {value!r}")
+        raise BadInput(f"{name}: expected {accepted(declared)}, found {value!r}")
     if declared.type is float and not _fits(declared, _held(value)):
-        raise BadInput(f"{name}: expected {_accepted(declared)}, found {value!r}, which 32 bits cannot hold")
+        raise BadInput(f"{name}: expected {accepted(declared)}, found {value!r}, which 32 bits cannot hold")
     return value
 
 
@@ -251,13 +275,6 @@ def _held(value: float) -> float:
         return struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:
         return math.inf
-
-
-def _accepted(declared: Argument) -> str:
-    """Type and range of an argument, in words."""
-    if declared.words:
-        return " or ".join(repr(word) for word in declared.words)
-    return _RANGES[declared.range][1] if declared.range else _NOUNS[declared.type]
 
 
 def _calls(node: ast.expr, text: str) -> list[Call]:

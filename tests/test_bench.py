@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from jaxft import bench, ceilings, cli, config, cost, groups, models, optim, tasks, trials
+from jaxft import bench, ceilings, cli, config, cost, groups, models, optim, spec, tasks, trials
 from jaxft.bench import inputs, ours, peers, record, rounds, session, table
 from jaxft.bench.ours import Ours
 from jaxft.bench.rounds import Figures, Formula, Round, Spread
@@ -461,6 +461,101 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     assert record.read(path) == [first, {"row": "ours x2"}]
 
 
+# methods
+
+
+class Method(Side):
+    """Stands in for the pool of a method, twice as slow but for vanilla."""
+
+    def __init__(self, group, devices, width, seconds):
+        super().__init__(group, devices, width, seconds)
+        one = SimpleNamespace(params={"a": np.zeros((2, 3), np.float32)}, opt=(np.zeros(5, np.float32),))
+        self.pool = SimpleNamespace(one=one, memory=SimpleNamespace(per_replica=7), rest=lambda: None)
+
+    def turn(self, number):
+        return a_round(0.5 if self.name == "vanilla" else 1.0, examples=4)
+
+
+def test_methods_are_measured_against_vanilla(words, capsys):
+    assert cli.main(["bench", *words, "--methods", "lora(rank=2),child_tuning_d,top_layers(layers=3)"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("times vanilla's", "it trains", "memory a replica", "the model has 2 layers"))
+    found = {row["row"]: row for row in record.read(Path("jaxft-bench.jsonl"))}
+    assert set(found) == {"vanilla", "lora(rank=2)", "child_tuning_d", "top_layers(layers=3)"}
+    assert "top_layers.layers: found 3" in found.pop("top_layers(layers=3)")["absent"]
+    for name, row in found.items():
+        assert (row["method"], row["study"]["method"], row["replicas"], row["model"]) == (name, name, 2, "model")
+        assert len(row["rounds"]) == 2
+        assert row["compile_seconds"] > 0
+        assert row["memory"] >= 2 * row["per_replica"] > 0
+    batches = [[(turn["examples"] / turn["steps"]) for turn in row["rounds"]] for row in found.values()]
+    assert batches == [[8.0, 8.0]] * 3, "two replicas, batches of 4"
+    vanilla, lora = found["vanilla"], found["lora(rank=2)"]
+    assert vanilla["figures"]["ratio"] is None
+    each = [
+        b["seconds"] / b["steps"] / (a["seconds"] / a["steps"])
+        for a, b in zip(vanilla["rounds"], lora["rounds"], strict=True)
+    ]
+    assert lora["figures"]["ratio"][1:] == pytest.approx([min(each), max(each)])
+    head = 2 * 32 + 2
+    assert lora["owned"] == 2 * 2 * (32 * 2 + 2 * 32) + head
+    assert lora["state_bytes"] == pytest.approx(2 * 4 * lora["owned"], abs=100), "Adam's two moments, and a count"
+    assert vanilla["owned"] > 10 * lora["owned"]
+    assert "trials_per_hour" not in vanilla, "what a plan shows is of the other bench"
+
+
+def test_a_method_is_measured_in_its_ordinary_steps(words):
+    from jaxft.bench import methods
+
+    found = methods.prepared(bench.read(words).study, "child_tuning_d")
+    assert found.recipe.before > 0
+    side = Ours(found, jax.devices()[:2], 2, 0.01)
+    side._wake(0)
+    report = side.pool.run(3)
+    assert report.taken.tolist() == [3, 3], "from step 0 on"
+    assert (report.losses[:, :3] > 0).all()
+
+
+def test_rounds_of_methods_alternate_and_an_interruption_keeps_what_there_is(words, monkeypatch):
+    from jaxft.bench import methods
+
+    turns = []
+
+    class Interrupted(Method):
+        def turn(self, number):
+            turns.append((number, self.name))
+            if turns[-1] == (1, "bitfit"):
+                raise KeyboardInterrupt
+            return super().turn(number)
+
+    monkeypatch.setattr(methods, "Ours", Interrupted)
+    assert cli.main(["bench", *words, "--methods", "bitfit,mixout(p=0.2)"]) == 3
+    assert turns == [(0, "vanilla"), (0, "bitfit"), (0, "mixout(p=0.2)"), (1, "mixout(p=0.2)"), (1, "bitfit")]
+    found = record.read(Path("jaxft-bench.jsonl"))
+    assert [(row["row"], len(row["rounds"])) for row in found] == [("vanilla", 1), ("bitfit", 1), ("mixout(p=0.2)", 2)]
+    assert [row["figures"]["ratio"] for row in found] == [None, [2.0] * 3, [2.0] * 3]
+    assert (found[0]["owned"], found[0]["state_bytes"], found[0]["per_replica"]) == (6, 20, 7)
+
+
+def test_a_method_that_fails_has_a_row_and_the_others_go_on(words, monkeypatch):
+    from jaxft.bench import methods
+
+    class Failing(Method):
+        def turn(self, number):
+            if (number, self.name) == (1, "mixout"):
+                raise jax.errors.JaxRuntimeError("out of\nmemory")
+            return super().turn(number)
+
+    monkeypatch.setattr(methods, "Ours", Failing)
+    assert cli.main(["bench", *words, "--methods", "mixout,bitfit"]) == 0
+    found = record.read(Path("jaxft-bench.jsonl"))
+    assert [(row["row"], row.get("absent")) for row in found] == [
+        ("mixout", "out of memory"),
+        ("vanilla", None),
+        ("bitfit", None),
+    ]
+
+
 # the command line
 
 
@@ -471,6 +566,10 @@ def test_words_are_options_or_keys_of_the_study(tmp_path):
     assert bench.read(["--peers", "none", "--record", path]).peers == []
     assert bench.read(["--record", path]).peers == list(bench.PEERS)
     assert bench.read(["--peers", "all,ensemble", "--record", path]).peers == [*bench.PEERS, "ensemble"]
+    assert asked.methods == []
+    asked = bench.read(["--methods", "lora(rank=4, alpha=8), mixout ,lora(rank=4,alpha=8.0),vanilla", "--record", path])
+    assert asked.methods == ["vanilla", "lora(rank=4, alpha=8)", "mixout"]
+    assert set(bench.read(["--methods", "all", "--record", path]).methods) == set(spec.names())
 
 
 @pytest.mark.parametrize(
@@ -479,6 +578,11 @@ def test_words_are_options_or_keys_of_the_study(tmp_path):
         (["--widths", "1,a"], "bench: --widths: expected positive integers such as 1,2,4,8, found 'a'"),
         (["--widths", "0"], "bench: --widths: expected positive integers such as 1,2,4,8, found '0'"),
         (["--peers", "paded"], "bench: --peers: unknown peer 'paded'; did you mean padded?"),
+        (["--methods", "lora,mixot"], "bench: --methods: method: unknown method 'mixot'; did you mean mixout?"),
+        (
+            ["--methods", "mixout(p=2)"],
+            "bench: --methods: method.mixout.p: expected a number from 0 and below 1, found 2.0",
+        ),
         (["--lengths", "mrcp"], "bench: --lengths: unknown lengths 'mrcp'; did you mean mrpc?"),
         (["--rounds", "0"], "bench: --rounds: expected a positive integer, found '0'"),
         (["--seconds", "nan"], "bench: --seconds: expected a number above 0, found 'nan'"),

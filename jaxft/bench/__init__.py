@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from jaxft import config
+from jaxft import config, spec
 from jaxft.bench import record
 from jaxft.errors import BadInput
 from jaxft.spec import nearest
@@ -19,6 +19,7 @@ LENGTHS = ("mrpc", "rte", "cola", "sst2")
 DEFAULTS = {
     "widths": "1,2,4,8",
     "peers": "all",
+    "methods": None,
     "rounds": "5",
     "lengths": None,
     "seconds": "10",
@@ -38,6 +39,9 @@ and torch, in turns; and beside them what the machine can do at most. Without ST
                       faster of the two), single (ours, one replica at a time). torch is an extra: jaxft[bench].
                       Not in all, to be asked for as in all,ensemble: ensemble (torch.func, several replicas at
                       once, up to the most of --widths).
+  --methods LIST      instead of all that: each of these methods against vanilla, at the most of --widths, without
+                      peers: time of a step, memory, time to compile. all (at their defaults), or a list such as
+                      lora,mixout(p=0.1); a method that does not fit the model has a row that says why.
   --rounds 5          turns of each side; figures are medians over them.
   --lengths NAME      instead of the study's task one of random words that is as long as mrpc, rte, cola or sst2.
   --seconds 10        of training in one turn, about; at least one step.
@@ -57,6 +61,8 @@ class Asked(NamedTuple):
     study: Study
     widths: list[int]
     peers: list[str]
+    methods: list[str]
+    """To be compared with each other instead of with peers, vanilla first; none: not asked for."""
     rounds: int
     lengths: str | None
     seconds: float
@@ -96,6 +102,7 @@ def read(words: Sequence[str]) -> Asked:
         study=config.load(path, others),
         widths=sorted(widths | ({1} if "single" in wanted else set())),
         peers=[name for name in known if name in wanted],
+        methods=_methods(values["methods"]) if values["methods"] is not None else [],
         rounds=_number("rounds", values["rounds"], int, "a positive integer"),
         lengths=values["lengths"],
         seconds=_number("seconds", values["seconds"], float, "a number above 0"),
@@ -113,9 +120,10 @@ def run(asked: Asked) -> bool:
         BadInput: the study, a width or a file cannot be used; nothing has been measured then.
     """
     from jaxft.bench import inputs
+    from jaxft.bench.methods import Comparison
     from jaxft.bench.session import Session
 
-    session = Session(asked)
+    session = Comparison(asked) if asked.methods else Session(asked)
     with TemporaryDirectory(prefix="jaxft-bench-") as folder:
         try:
             session.measure(inputs.made(asked.study, asked.lengths, Path(folder)))
@@ -124,6 +132,30 @@ def run(asked: Asked) -> bool:
             return False
         finally:
             session.finish()
+
+
+def _methods(text: str) -> list[str]:
+    """Vanilla, and those that a list names, each once."""
+    found: dict[str, str] = {}
+    for method in ["vanilla", *(spec.names() if text == "all" else _apart(text))]:
+        try:
+            bound = spec.write(spec.bind(spec.parse(method)))
+        except BadInput as error:
+            raise BadInput(f"bench: --methods: {error}") from None
+        found.setdefault(bound, method)
+    return list(found.values())
+
+
+def _apart(text: str) -> list[str]:
+    """Specs with commas between them; those inside of parentheses are theirs."""
+    found, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += letter
+    return [method.strip() for method in found]
 
 
 def _number(name: str, text: str, kind: Callable[[str], Any], accepted: str) -> Any:

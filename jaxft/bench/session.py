@@ -43,17 +43,17 @@ class Session:
         """
         # A block may be as long as an epoch: the evaluations that are counted are the bench's own.
         study = replace(study, eval=replace(study.eval, per_epoch=1, every=None))
-        group = _only(groups.prepare(study, trials.expand(study)))
+        group = only(groups.prepare(study, trials.expand(study)))
         devices = train.devices(study)
-        self.about = record.about(devices) | _settings(self.asked, group)
-        _say("measuring what this machine can do")
+        self.about = record.about(devices) | settings(self.asked, group)
+        say("measuring what this machine can do")
         self._reach(devices, study, group)
         for width in self.asked.widths:
-            _say(f"compiling ours at width {width}")
+            say(f"compiling ours at width {width}")
             self.ours.append(Ours(group, devices, width, self.asked.seconds))
         self._enter(study, group, devices)
         for number in range(self.asked.rounds):
-            _say(f"round {number + 1} of {self.asked.rounds}")
+            say(f"round {number + 1} of {self.asked.rounds}")
             for side in self.ours:
                 side.rounds.append(side.turn(number))
             for peer in list(self.peers):
@@ -89,8 +89,8 @@ class Session:
         print(table.bound(best.name, formula.bound(best.rounds[0], best.replicas), rounds.step(best)))
         idle = max(done.idle for side in (*ours, *theirs) for done in side.rounds)
         if idle > BUSY:
-            _say(f"doubtful: before a turn this process still used {idle:.0%} of a core, with nothing to do")
-        _say(f"recorded in {self.asked.record}")
+            say(f"doubtful: before a turn this process still used {idle:.0%} of a core, with nothing to do")
+        say(f"recorded in {self.asked.record}")
 
     def _reach(self, devices: Sequence, study: Study, group: Group) -> None:
         """The ceilings, or better ones than before."""
@@ -113,7 +113,7 @@ class Session:
                 where = peers.device(devices)
                 folder, seconds = models.open(study.model).folder, self.asked.seconds
                 job = Job(group, folder, study.train, study.eval.batch_size, study.task.max_length, seconds, where)
-                _say(f"looking for the fastest setting of {name}")
+                say(f"looking for the fastest setting of {name}")
                 if name == "compiled":
                     peer = peers.compiled(job, settings or [peers.fastest(job, "longest").setting])
                 elif name == "ensemble":
@@ -143,13 +143,18 @@ class Session:
         self.rows.append(row)
 
 
-def _only(groups: list[Group]) -> Group:
+def only(groups: list[Group]) -> Group:
+    """The program of a study that must have no more.
+
+    Raises:
+        BadInput: it has several.
+    """
     if len(groups) > 1:
         raise BadInput(f"bench: the study has {len(groups)} programs, expected one: sweep over no more than floats")
     return groups[0]
 
 
-def _settings(asked: Asked, group: Group) -> dict[str, Any]:
+def settings(asked: Asked, group: Group) -> dict[str, Any]:
     """What was measured, in the words of who asked; part of every row."""
     leaves = {k: v for k, v in study.flat(asked.study).items() if k.startswith(("task.", "train.", "eval."))}
     layout = {"rows": group.recipe.layout.rows, "width": group.recipe.layout.width}
@@ -172,5 +177,6 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _say(what: str) -> None:
+def say(what: str) -> None:
+    """Tells who waits."""
     print(f"bench: {what}", file=sys.stderr, flush=True)

@@ -24,6 +24,33 @@ def show(rows: Sequence[Mapping[str, Any]], fastest: str, console: Console | Non
     console.print(_needs(rows))
 
 
+def methods(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Prints the table of a comparison of methods, from rows as the record has them."""
+    console = console or Console()
+    if console.width < WIDTH:
+        console = Console(file=console.file, width=WIDTH)
+    there = [row for row in rows if "absent" not in row]
+    many = max(len(row["rounds"]) for row in there)
+    title = f"Methods at width {there[0]['replicas']}: a step of one replica, medians of {many} round(s)"
+    heads = ("ms a step", "times vanilla's", "it trains", "its state", "memory a replica", "compiled")
+    table = Table("method", *(_right(name) for name in heads), title=title, title_justify="left")
+    for row in there:
+        spread = row["figures"]["ratio"]
+        table.add_row(
+            Text(row["row"]),
+            f"{row['figures']['step'] * 1e3:.3g}",
+            "" if spread is None else f"{spread[0]:.2f} ({spread[1]:.2f} to {spread[2]:.2f})",
+            f"{row['owned']:,}",
+            size(row["state_bytes"]),
+            size(row["per_replica"]),
+            f"{row['compile_seconds']:.1f} s",
+        )
+    console.print(table)
+    for row in rows:
+        if "absent" in row:
+            console.print(Text(f"{row['row']}: not measured: {row['absent']}"), soft_wrap=True)
+
+
 def bound(name: str, least: Bound, step: float) -> str:
     """What binds the fastest of ours: predicted figures, which have no column."""
     shares = ", ".join(f"{field} {seconds * 1e3:.3g} ms" for field, seconds in zip(least._fields, least, strict=True))
