@@ -42,8 +42,8 @@ def _hooks(recipe: Recipe, pretrained: Params, train, entry: Entry) -> Params:
     batch = gather(train, places, places, recipe.layout.rows, recipe.layout.width)
     model = _silent(recipe.model, w0)
 
-    def objective(params: Params, batch: Batch, key=None, edit: Edit = same):
-        return replica.mean_loss(model(params, batch, key, edit).logits, batch)
+    def objective(params: Params, batch: Batch, key=None, edit: Edit = same, out: Out | None = None):
+        return replica.mean_loss((out or model(params, batch, key, edit)).logits, batch)
 
     loss = method.loss(objective, model, ctx)
     if loss is not objective:

@@ -112,8 +112,8 @@ def gradient(
             # A method may ask about other parameters than its own, of which nothing is rounded yet.
             return recipe.model.apply({**seen, **rounded} if params is own else seen, batch, key, dropped, edit)
 
-        def objective(params: Params, batch: Batch, key=None, edit=same) -> Float[Array, ""]:
-            return mean_loss(forward(params, batch, key, edit).logits, batch)
+        def objective(params: Params, batch: Batch, key=None, edit=same, out=None) -> Float[Array, ""]:
+            return mean_loss((out or forward(params, batch, key, edit)).logits, batch)
 
         return share * method.loss(objective, forward, ctx)(own, batch, dropout)
 

@@ -140,7 +140,9 @@ Forward = Callable[..., Out]
 """`(params, batch, key=None, edit=same) -> Out`: the model as the method sees it."""
 
 Objective = Callable[..., Float[Array, ""]]
-"""`(params, batch, key=None, edit=same) -> mean loss of the batch`."""
+"""`(params, batch, key=None, edit=same, out=None) -> mean loss of the batch`. `out` is what `forward` gave for the same
+arguments, where the caller has it: to run the model twice for it would be to go back through it twice, too.
+"""
 
 Hyper = Callable[[str], Any]
 """`"train.lr"` -> this replica's number, which may be traced."""
