@@ -17,10 +17,10 @@ def overview(studies: Sequence[Scores], scored: Sequence[Scores]) -> pd.DataFram
     """A row per study: study, task, metric, trials, unscored, completed, stopped, diverged, mean, sd, min, median, max,
     mean_final, majority_score. `sd` has n - 1 below; numbers are NaN where there are no scores.
     """
-    told = []
+    found = []
     for study, known in zip(studies, scored, strict=True):
         score, status = known.trials["score"], study.trials["status"]
-        told.append(
+        found.append(
             {
                 "study": study.name,
                 "task": study.task,
@@ -37,7 +37,7 @@ def overview(studies: Sequence[Scores], scored: Sequence[Scores]) -> pd.DataFram
                 "majority_score": study.trials["majority_score"].mean(),
             }
         )
-    return pd.DataFrame(told)
+    return pd.DataFrame(found)
 
 
 def names(studies: Sequence[Scores]) -> list[str]:
@@ -94,8 +94,8 @@ def _compared(group: list[Scores], at: str, several: bool) -> Part:
         part.draw(figures.maxima(known, texts, metric), f"The best of {n} trials is expected to score: {listed(best)}.")
     table = part.attempt("Comparison table", compare.table, group)
     if table is not None:
-        _told(part, table, texts, metric)
-        told = [
+        told(part, table, texts, metric)
+        columns = [
             "study",
             "trials",
             "mean",
@@ -108,12 +108,20 @@ def _compared(group: list[Scores], at: str, several: bool) -> Part:
             "mean_p_holm",
             "paired",
         ]
-        shown = table.assign(study=texts)[told]
+        shown = table.assign(study=texts)[columns]
         part.table("comparison", table, f"Each study, and its difference from {texts[0]}", shown=shown, open=True)
     return part
 
 
-def _told(part: Part, table: pd.DataFrame, texts: list[str], metric: str) -> None:
+def told(part: Part, table: pd.DataFrame, texts: list[str], metric: str) -> None:
+    """Adds the differences from the first study: a figure, sentences, and what could not be tested.
+
+    Args:
+        part: to add to.
+        table: from `stats.compare.table`.
+        texts: names of the studies.
+        metric: theirs.
+    """
     tested = table.iloc[1:].assign(label=texts[1:])
     for row in rows(tested[tested["note"] != ""]):
         part.refused.append((f"Test of {row.study}", str(row.note)))

@@ -8,7 +8,7 @@ import pandas as pd
 
 import jaxft
 from jaxft import config
-from jaxft.report import about_seeds, about_studies, about_training, page
+from jaxft.report import about_methods, about_seeds, about_studies, about_training, page
 from jaxft.report.part import Part
 from jaxft.report.summary import summary
 from jaxft.report.words import count, listed
@@ -44,6 +44,8 @@ NAMES = (
     "expected_maximum_band",
     "failures",
     "gradient_norms",
+    "method_settings",
+    "methods",
     "multibootstrap",
     "permutation",
     "seeds_needed",
@@ -78,6 +80,7 @@ def compose(studies: Sequence[Scores], sources: Sequence[str]) -> tuple[str, Tab
                 tables.setdefault(name, []).append((study.name, frame))
     if len(studies) > 1:
         chapters.insert(0, _of_all(scored, tables))
+        chapters[:0] = _of_methods(studies, tables)
     trials = sum(len(study.trials) for study in studies)
     tasks = list(dict.fromkeys(study.task for study in studies))
     title = f"What the seeds decide: {listed(tasks, 4)}"
@@ -119,6 +122,15 @@ def _of_all(scored: Sequence[Scores], tables: Tables) -> page.Chapter:
         for name, table in part.tables.items():
             tables.setdefault(name, []).append(("", table))
     return page.Chapter("all", "All studies", "", [first, *parts])
+
+
+def _of_methods(studies: Sequence[Scores], tables: Tables) -> list[page.Chapter]:
+    chapters = about_methods.chapters(studies)
+    for chapter in chapters:
+        for part in chapter.parts:
+            for name, table in part.tables.items():
+                tables.setdefault(name, []).append((chapter.about, table))
+    return chapters
 
 
 def _settings(studies: Sequence[Scores]) -> Iterator[tuple[str, str]]:

@@ -47,6 +47,8 @@ class Scores(NamedTuple):
     """The run folder that they are from, for losses, predictions and examples."""
     places: tuple[str, ...] = ()
     """Factors whose numbers are but places in a matrix: the same number in another source is not the same seed."""
+    source: str = ""
+    """The path that was read."""
 
 
 def read(source: str | Path, metric: str | None = None) -> list[Scores]:
@@ -200,6 +202,7 @@ def _parts(source: str, found: Table, run: Run | None = None) -> Iterator[Scores
             evals[["trial", *(column for column in evals if column != "trial")]],
             run,
             found.places,
+            source,
         )
 
 
