@@ -68,7 +68,7 @@ def arms(group: Sequence[Scores]) -> list[Arm]:
 
 def setting(study: Scores) -> str:
     """What tells its trials from others of its method: "train.lr 2e-05"."""
-    said = {name: value for name, value in study.setting.items() if name not in ("method", *APART) and value == value}
+    said = {name: value for name, value in study.setting.items() if name not in ("method", *APART)}
     return ", ".join(f"{name.removeprefix('hp.')} {value}" for name, value in said.items())
 
 

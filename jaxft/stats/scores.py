@@ -177,7 +177,8 @@ def _parts(source: str, found: Table, run: Run | None = None) -> Iterator[Scores
         )
     for key, rows in trials.groupby(["task", *settings], sort=False, dropna=False):
         task, *values = (value.item() if hasattr(value, "item") else value for value in key)
-        setting = dict(zip(settings, values, strict=True))
+        # Not a number is what another method's trials have of an argument: it is no setting of these.
+        setting = {name: value for name, value in zip(settings, values, strict=True) if value == value}
         said = [f"task {short(task)}"] * (tasks > 1) + [f"{name} {short(value)}" for name, value in setting.items()]
         name = ", ".join([source, *said])
         metrics = rows["metric"].drop_duplicates().tolist()
