@@ -193,6 +193,24 @@ def test_scores_are_those_of_averages_taken_by_hand(base, whole, tmp_path):
     assert found["accuracy"] == metrics.score(("accuracy",), logits, split.labels)["accuracy"]
 
 
+def test_of_any_method_the_end_of_the_line_is_the_trial(base, tmp_path):
+    """Of what owns all, a part, low-rank maps, or adapters; each is a program of its own."""
+    methods = ["lora(rank=2)", "adapter(size=2)", "bitfit"]
+    seeds = {"rows": [{"init": 1, "order": order} for order in (1, 2)]}
+    changes = {"eval": {"soups": 2}, "seeds": seeds, "sweep": {"method": methods}, "train": {"epochs": 1, "lr": 0.03}}
+    run = store.load(train.run(study(base, tmp_path, **changes), progress=Quiet()))
+    line = run.soups.query("kind == 'wise'").assign(trial=lambda x: x["members"].str[0])
+    last = run.evals.sort_values("step").groupby(["trial", "split"]).last()
+    for row in line.query("alpha == 1").itertuples():
+        assert row.loss == pytest.approx(last.loc[(row.trial, row.split)]["loss"], abs=1e-5)
+    found = line.set_index(["method", "trial", "split", "alpha"])["loss"].unstack()
+    assert len(found) == 3 * 2 * 2
+    assert (found[0.0] != found[1.0]).all()
+    mixed = run.soups.query("kind == 'uniform' and split == 'dev'")
+    assert sorted(mixed["method"].str.partition("(")[0]) == ["adapter", "bitfit", "lora"]
+    assert mixed["init_seed"].tolist() == [1, 1, 1], "all share their start: there is one soup, not two"
+
+
 @pytest.mark.parametrize("blocks", [(4,), (5, 4)])
 def test_a_stopped_study_goes_on_bit_for_bit(base, whole, tmp_path, blocks):
     settings = study(base, tmp_path)
