@@ -19,7 +19,7 @@ from jaxft.study import KEYS, SECTIONS, SeedGrid, Study, flat
 FREE = ("name", "out", "seeds.", "sweep", "pool.", "policy")
 """How the keys begin that a study may change and still be the same one."""
 
-WHOLE = ("eval.gradient_norms", "eval.also", "eval.probe")
+WHOLE = ("eval.gradient_norms", "eval.also", "eval.probe", "eval.soups")
 """Keys that bind a study as a whole, as its data do, and are no setting of a trial: no id depends on them."""
 
 NEWER: dict[str, Any] = {"task.stratified": False}
@@ -58,6 +58,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "eval.per_epoch": _COUNT,
     "eval.every": _COUNT,
     "eval.batch_size": _COUNT,
+    "eval.soups": _COUNT,
     "stop.loss_patience": _NOT_NEGATIVE,
     "stop.one_class": _NOT_NEGATIVE,
     "stop.majority": _NOT_NEGATIVE,

@@ -165,7 +165,7 @@ def read(path: str, like: Replica) -> Parked:
         size = int.from_bytes(content[:8], "little")
         about = json.loads(content[8 : 8 + size])["__metadata__"]
         arrays, told = load(content), json.loads(about["told"])
-        if int(about["crc32"]) != _sum(arrays, about["told"]):
+        if int(about["crc32"]) != summed(arrays, about["told"]):
             raise Unreadable("its sum is another")
         leaves, shape = jax.tree_util.tree_flatten_with_path(like)
         names = [_name(way) for way, _ in leaves]
@@ -192,11 +192,11 @@ def written(parked: Parked) -> bytes:
     }
     leaves |= {f"record/{name}": np.asarray(values, order="C") for name, values in parked.arrays.items()}
     told = json.dumps(parked.told)
-    return save(leaves, {"told": told, "crc32": str(_sum(leaves, told))})
+    return save(leaves, {"told": told, "crc32": str(summed(leaves, told))})
 
 
-def _sum(arrays: Mapping[str, np.ndarray], told: str) -> int:
-    """Of all that a file says."""
+def summed(arrays: Mapping[str, np.ndarray], told: str) -> int:
+    """A checksum of all that a file says."""
     total = crc32(told.encode())
     for name, values in sorted(arrays.items()):
         total = crc32(f"{name} {values.dtype} {values.shape}".encode(), total)

@@ -13,6 +13,8 @@ from jaxft.errors import BadInput, line
 
 CHECKPOINTS = "checkpoints"
 """The folder of a run folder that holds the trials in flight."""
+BEST = "best"
+"""Likewise, with the parameters of the best trials."""
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
 
 

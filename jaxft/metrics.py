@@ -120,6 +120,22 @@ def merged(logits: np.ndarray, into: Sequence[int]) -> tuple[np.ndarray, np.ndar
     return largest, summed
 
 
+def judged(
+    names: Sequence[str], logits: np.ndarray, labels: np.ndarray, into: Sequence[int] | None = None
+) -> tuple[float, dict[str, float], np.ndarray]:
+    """The loss of a split and the named metrics, all NaN where the logits are not finite; and the logits.
+
+    `into` is as in `merged`, for the set of another task: metrics and logits are then those of its classes.
+    """
+    summed = logits
+    if into:
+        names = fitting(max(into) + 1)
+        logits, summed = merged(logits, into)
+    if not np.isfinite(logits).all():
+        return float("nan"), dict.fromkeys(names, float("nan")), logits
+    return loss(summed, labels), score(names, logits, labels), logits
+
+
 def majority(metric: str, labels: np.ndarray) -> float:
     """The score of the best constant prediction; `labels` as in `score`."""
     labels = np.asarray(labels)

@@ -79,13 +79,8 @@ class Record:
         if step <= max(0, before):
             return  # nothing was trained that could be evaluated, or not already is
         for split, values in logits.items():
-            labels, names, summed = self.labels[split], self.metrics, values
-            if into := self.also.get(split):
-                names = metrics.fitting(max(into) + 1)
-                values, summed = metrics.merged(values, into)
-            loss, scores = math.nan, dict.fromkeys(names, math.nan)
-            if np.isfinite(values).all():
-                loss, scores = metrics.loss(summed, labels), metrics.score(names, values, labels)
+            into = self.also.get(split)
+            loss, scores, values = metrics.judged(self.metrics, values, self.labels[split], into)
             kept = {layer: float(norm) for layer, norm in (norms or {}).items()} if split == "dev" else {}
             self.evaluations.append(Evaluation(step, step / self.length.per_epoch, split, loss, scores, kept))
             self.logits[split, "final"] = values.copy()

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 TEXT, COUNT, NUMBER = pa.string(), pa.int64(), pa.float64()
 FLOATS = pa.list_(pa.float32())
 
+SOUPS = "soups"
+"""The data set of averages of trials, which has a file per group, and none of a flush."""
+
 COLUMNS: dict[str, dict[str, pa.DataType]] = {
     "trials": {
         **dict.fromkeys(("trial", "model", "task", "method"), TEXT),
@@ -45,6 +48,16 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
     "evals": {"trial": TEXT, "step": COUNT, "epoch": NUMBER, "split": TEXT, "loss": NUMBER},
     "losses": {"trial": TEXT, "train_loss": FLOATS},
     "predictions": {"trial": TEXT, "split": TEXT, "at": TEXT, "logits": pa.list_(FLOATS)},
+    SOUPS: {
+        **dict.fromkeys(("group", "model", "task", "method", "kind"), TEXT),
+        "members": pa.list_(TEXT),
+        "of": COUNT,
+        "init_seed": COUNT,
+        "alpha": NUMBER,
+        "metric": TEXT,
+        "split": TEXT,
+        "loss": NUMBER,
+    },
     "examples": {
         "task": TEXT,
         "split": TEXT,
@@ -133,6 +146,13 @@ def tables(ended: list[Ended], hp: Mapping[str, pa.DataType]) -> dict[str, pa.Ta
         "predictions": _predictions(ended),
         "trials": with_hp(trials, hp, {end.trial.id: end.trial for end in ended}),
     }
+
+
+def soups(averages: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """The rows of averages: by column, what each was made of and what it scores on a split."""
+    found = [dict(each) for each in averages]
+    metrics = dict.fromkeys((name for each in found for name in each if name not in COLUMNS[SOUPS]), NUMBER)
+    return _table(found, COLUMNS[SOUPS] | metrics)
 
 
 def examples(task: "Task") -> pa.Table:

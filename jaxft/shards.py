@@ -18,11 +18,14 @@ from jaxft import locks, rows
 from jaxft.errors import BadInput, Note, line
 from jaxft.folder import Folder
 from jaxft.locks import Part
-from jaxft.rows import COLUMNS, LATER
+from jaxft.rows import COLUMNS, LATER, SOUPS
 from jaxft.trials import Trial
 
 DATA_SETS = ("evals", "losses", "predictions", "trials")
 """Those of a flush, in the order of writing."""
+
+APART = ("examples", SOUPS)
+"""Those of no flush: each file counts by itself."""
 
 _OLDEST = [name for name in COLUMNS["trials"] if name not in LATER]
 
@@ -66,7 +69,7 @@ def flushes(folder: Folder) -> Flushes:
 
 
 def frame(folder: Folder, kind: str, whole: Flushes) -> pd.DataFrame:
-    """The rows of a data set for the trials of these flushes; of `examples` all.
+    """The rows of a data set for the trials of these flushes; of those in APART all.
 
     Raises:
         BadInput: a file cannot be read.
@@ -74,9 +77,9 @@ def frame(folder: Folder, kind: str, whole: Flushes) -> pd.DataFrame:
     found = list(whole.values()) if kind == "trials" else []
     with reading(folder):
         for name in files(folder, kind) if kind != "trials" else ():
-            if kind == "examples" or name in whole:
+            if kind in APART or name in whole:
                 table = read(folder, f"{kind}/{name}", list(COLUMNS[kind]))
-                if kind != "examples":
+                if kind not in APART:
                     table = _only(table, set(whole[name]["trial"].to_pylist()))
                 found.append(table)
     empty = pa.schema(COLUMNS[kind]).empty_table()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxft import policies, probe, processes
+from jaxft.best import Best
 from jaxft.contest import Contest
 from jaxft.flight import Flight, resumed
 from jaxft.groups import Group, entry
@@ -61,8 +62,9 @@ class Slots:
     """The slots of a pool and the trials of its group."""
 
     def __init__(
-        self, group: Group, trials: Sequence[Trial], pool: Pool, flight: Flight, contest: Contest, policy: str = ""
-    ):
+        self, group: Group, trials: Sequence[Trial], pool: Pool, flight: Flight, contest: Contest, policy: str = "",
+        best: Best | None = None,
+    ):  # fmt: skip
         """All slots are free at first.
 
         Args:
@@ -72,6 +74,7 @@ class Slots:
             flight: with trials that go on from a checkpoint.
             contest: decides who goes on; it knows what has ended before.
             policy: of the contest, for the rows.
+            best: keeps the parameters of the best trials, if the study asks; for one process.
         """
         self._scheduler = Scheduler(trials, pool.slots)
         self._group, self._pool, self._flight, self._contest, self._policy = group, pool, flight, contest, policy
@@ -79,6 +82,7 @@ class Slots:
         self._records: dict[int, Record] = {}  # of the slots of this process
         self._outside: dict[str, Outside] = {}
         self._over = Over([], [])
+        self._best = best
         self._probe = probe.reader(group.recipe, group.shared.pretrained, group.probes, group.precision)
 
     @property
@@ -218,9 +222,13 @@ class Slots:
         del self._at[slot]
         record = self._records.pop(slot, None)
         probes: dict[str, float | None] = dict.fromkeys(self._group.probes)
-        if probes and status == "completed":  # every process takes, whosever the slot is
+        best = self._best if status == "completed" and record else None
+        best = best if best and record and best.wants(trial.id, record.final_score) else None
+        if best or (probes and status == "completed"):  # every process takes, whosever the slot is
             for replica in dict(self._pool.taken([slot])).values():
                 probes |= self._probe(replica)
+                if best and record:
+                    best.keep(trial.id, record.final_score, replica)
         self._note(trial, record, status, reason, probes)
 
     def _note(

@@ -18,10 +18,10 @@ import yaml
 from jaxft import config, locks, rows, shards, trials
 from jaxft.config import Study
 from jaxft.errors import BadInput, line
-from jaxft.folder import CHECKPOINTS, Folder
+from jaxft.folder import BEST, CHECKPOINTS, Folder
 from jaxft.locks import Held, Part
 from jaxft.rows import Ended, Evaluation
-from jaxft.shards import DATA_SETS
+from jaxft.shards import APART, DATA_SETS
 from jaxft.trials import Trial
 
 if TYPE_CHECKING:
@@ -61,9 +61,17 @@ class Run(NamedTuple):
         """task, split, index, label, tokens: what the rows of the logits are about. Read at each call."""
         return self._frame("examples")
 
+    @property
+    def soups(self) -> pd.DataFrame:
+        """kind, members, alpha, split, loss, metrics: what averages of the best trials score. Read at each call.
+
+        Empty where the study asks for none (`eval.soups`).
+        """
+        return self._frame("soups")
+
     def _frame(self, kind: str) -> pd.DataFrame:
         folder = Folder.at(self.folder)
-        return shards.frame(folder, kind, {} if kind == "examples" else shards.flushes(folder))
+        return shards.frame(folder, kind, {} if kind in APART else shards.flushes(folder))
 
 
 def load(folder: str | Path | Folder) -> Run:
@@ -292,7 +300,7 @@ def _refuse_differences(folder: Folder, study: Study, wanted: Iterable[Trial], d
 
 def _refuse_others(folder: Folder) -> None:
     """A folder that holds something else is not ours to write to."""
-    known = {STUDY, RESOLVED, CHECKPOINTS, *DATA_SETS, "examples"}
+    known = {STUDY, RESOLVED, CHECKPOINTS, BEST, *DATA_SETS, *APART}
     other = [name for name in folder.list() if name not in known and not name.startswith(".")]
     other += [f"trials/{name}" for name in shards.files(folder, "trials")]
     if other and not folder.exists(STUDY):  # looked for last: another shard may be about to write it

@@ -147,6 +147,10 @@ class EvalConfig:
             list of mappings with a name; the task that reads it (the name itself when not given); path, train, dev,
             text, text_pair, label, labels and max_length as in task; and n_train for so many of its training
             examples, the same ones for all trials. For all trials of a study the same.
+        soups: keep the parameters of so many of the best completed trials, by their dev score at their end, of those
+            that share a program; and once all of these are over, evaluate averages of them: each with its start
+            (WiSE-FT, Wortsman et al. 2022a), and of several the mean and the greedy soup (model soups, Wortsman et al.
+            2022b). In soups/ and best/. For all trials of a study the same; none when not given.
     """
 
     per_epoch: int = 1
@@ -155,6 +159,7 @@ class EvalConfig:
     gradient_norms: bool = False
     also: list[dict[str, Any]] | None = None
     probe: list[dict[str, Any]] | None = None
+    soups: int | None = None
 
 
 @dataclass(frozen=True)

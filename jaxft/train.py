@@ -7,6 +7,7 @@ from warnings import warn
 import jax
 
 from jaxft import policies, processes, shards
+from jaxft.best import Best
 from jaxft.contest import Contest
 from jaxft.errors import BadInput, Note
 from jaxft.flight import Flight, departing
@@ -41,6 +42,7 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
             f"policy: {study.policy} ranks all trials of a program, and a shard has only its own; run without --shard"
         )
     progress = progress or Progress.choose(quiet=processes.index() > 0)
+    _refuse_soups(study, shard)
     trials = expand(study)
     wanted = share(trials, shard) if shard else trials
     path = folder(study)
@@ -68,11 +70,16 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
             names = {trial.id for trial in group.trials}
             # Those in flight come first, wherever their seeds stand.
             here = sorted((t for t in missing if t.id in names), key=lambda trial: trial.id not in flight.waiting)
+            best = Best(store.folder, group, study.eval.soups) if study.eval.soups else None
             if here:
                 if any(processes.told(flight.halt.asked)):  # in the last block of the group before
                     flight.stop()
                 contest = _contest(group, study.policy, past)
-                _run_group(group, here, pooled(group, width, there), store, flight, contest, study.policy, progress)
+                _run_group(
+                    group, here, pooled(group, width, there), store, flight, contest, study.policy, best, progress
+                )
+            if best:
+                best.serve()
         flight.over()
     except Exception:
         flight.rest()  # while the folder is still this process's
@@ -85,7 +92,7 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
 
 def _run_group(
     group: Group, trials: Sequence[Trial], pool: Pool, store: Store, flight: Flight, contest: Contest,
-    policy: str | None, progress,
+    policy: str | None, best: Best | None, progress,
 ) -> None:  # fmt: skip
     """Of a pool that is gone, with its memory, when the next group's is made."""
     kept = store.resolved.get(group.name, {}).get("slots", {})
@@ -94,9 +101,20 @@ def _run_group(
     store.examples(group.task)
     progress.compiled(pool.compile_seconds)
     with flight.halt:
-        for news in work(Slots(group, trials, pool, flight, contest, policy or ""), pool, flight):
+        for news in work(Slots(group, trials, pool, flight, contest, policy or "", best), pool, flight):
             store.append(list(news.rows))
+            if best:
+                best.settle()
             progress.block(news)
+
+
+def _refuse_soups(study: Study, shard: tuple[int, int] | None) -> None:
+    if study.eval.soups and shard:
+        raise BadInput(
+            "eval.soups: averages are of all trials of a program, and a shard has only its own; run without --shard"
+        )
+    if study.eval.soups and processes.count() > 1:
+        raise BadInput("eval.soups: not with several processes, of which each has only its own replicas; run in one")
 
 
 def _contest(group: Group, policy: str | None, past: Mapping[str, shards.Curve]) -> Contest:

@@ -164,6 +164,10 @@ STUDIES = {
         eval={"also": [{"name": "rte", "labels": {"a": []}}]},
     ),
     "other sets that are no list": case("eval.also: expected a list of mappings or null, found 3", eval={"also": 3}),
+    "averages of no trial": case("eval.soups: expected an integer of at least 1 or null, found 0", eval={"soups": 0}),
+    "a sweep over averages": case(
+        "sweep.eval.soups: not a key to sweep over; it is the same for all", text="sweep: {eval.soups: [1, 2]}"
+    ),
     "a key of a probe": case(
         "eval.probe: rte: unknown key 'regression'; known: dev, ", eval={"probe": [{"name": "rte", "regression": True}]}
     ),

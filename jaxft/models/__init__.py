@@ -16,6 +16,7 @@ from jaxft.errors import BadInput
 from jaxft.models import checkpoint as files
 from jaxft.models import compact, family, layers
 from jaxft.models.compact import Kept
+from jaxft.models.ports import folded as folded
 from jaxft.models.ports import merged as merged
 from jaxft.types import Batch, Edit, Model, Out, Params, same
 

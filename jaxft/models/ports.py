@@ -57,7 +57,12 @@ def merged(params: Mapping[str, Anywhere]) -> dict[str, np.ndarray]:
             f"method.adapter: {adapters[0]} and {len(adapters) - 1} more cannot be folded into the encoder's weights, "
             "and no checkpoint of its kind can hold them; the weights of any other method can be written"
         )
-    found = {name: np.asarray(value) for name, value in params.items() if not added(name)}
+    return folded(params)
+
+
+def folded(params: Mapping[str, Anywhere]) -> dict[str, np.ndarray]:
+    """The same model without low-rank maps, likewise; adapters stay."""
+    found = {name: np.asarray(value) for name, value in params.items() if name.rsplit("/", 1)[-1] not in LOW}
     for name in params:
         module, _, leaf = name.rpartition("/")
         if leaf == LOW[0]:
