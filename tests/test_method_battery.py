@@ -148,7 +148,8 @@ def traced(text: str) -> Method:
     make, key = methods.load(structure), jax.random.key(0, impl=keys.IMPL)
 
     def forward(params, batch, key=None, edit=same):
-        x = edit("embeddings", jnp.zeros((4, 8, 32)) + params["embeddings/norm/bias"][None, None, :])
+        x = edit("embeddings/word", jnp.zeros((4, 8, 32))) + params["embeddings/norm/bias"][None, None, :]
+        x = edit("embeddings", x)
         hidden = [x, edit("layers/0", 2 * x), edit("layers/1", 3 * x)[:, 0]]
         total = sum(jnp.sum(x) for x in params.values())
         return Out(total + hidden[-1][:, :3], tuple(hidden))

@@ -1,0 +1,45 @@
+"""R3F (Aghajanyan et al. 2021): cross-entropy, and the symmetric divergence under noise on the word embeddings."""
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch.nn.functional import kl_div
+
+from jaxft.methods.r3f import drawn
+
+SPEC = "r3f(weight=3.0, eps=0.05)"
+HP = {}
+OFF = "r3f(weight=0.0, eps=0.05)"
+MUTATIONS = [
+    (" + weight * _apart", " - weight * _apart"),
+    ("weight * _apart.apart(plain", "_apart.apart(plain"),
+    ("z = eps * drawn", "z = 2 * eps * drawn"),
+    ("z = eps * drawn", "z = -eps * drawn"),
+    ('_apart.shifted(edit, "embeddings/word", z)', '_apart.shifted(edit, "embeddings", z)'),
+    ('keys.named(key, "r3f"), segments', "key, segments"),
+    ("_apart.apart(plain, moved, batch)", "_apart.apart(moved, moved, batch)"),
+]
+
+
+def oracle(world):
+    params, state = world.w0, None
+    weight, eps = world.hp["method.r3f.weight"], world.hp["method.r3f.eps"]
+
+    def minimised(params, batch, step):
+        there = batch["attention_mask"].numpy()
+        segments, positions = there * np.arange(1, 5)[:, None], there * np.arange(8)[None, :]
+        z = drawn(world.key(step), jnp.int32(segments), jnp.int32(positions), 32, "uniform")
+        z = eps * torch.tensor(np.asarray(z))
+        assert abs(z[batch["attention_mask"] > 0]).max() < eps
+        p = world.forward(params, batch)[0]
+        q = world.forward(params, batch, edits={"embeddings/word": lambda e: e + z})[0]
+        p, q = p.log_softmax(-1), q.log_softmax(-1)
+        both = kl_div(q, p, reduction="none", log_target=True) + kl_div(p, q, reduction="none", log_target=True)
+        penalty = (both.sum(-1) * batch["weight"]).sum() / batch["weight"].sum()
+        return world.loss(params, batch) + weight * penalty
+
+    for step, batch in enumerate(world.batches):
+        grads = world.gradient(lambda w, batch=batch, step=step: minimised(w, batch, step), params)
+        updates, state = world.adamw(state, grads, params, step)
+        params = {name: value + updates[name] for name, value in params.items()}
+    return params
