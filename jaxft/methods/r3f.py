@@ -28,7 +28,7 @@ def r3f(weight: NotNegative = 1.0, eps: NotNegative = 1e-5, noise: Literal["unif
     Hazards: with dropout the two outputs differ by their masks far more than by z, as they do in the code that the
     authors released (`train.dropout: 0` has the noise alone). That code stops the gradient at e + z, so that the table
     gets none from there; the paper says nothing of it. In a regression it adds no penalty. A shift of 1e-5 is less than
-    what bfloat16 tells apart: `train.precision: float32` where that matters. A step costs twice as much.
+    what bfloat16 tells apart: `train.precision: highest` where that matters. A step costs twice as much.
 
     Args:
         weight: the paper's lambda; it tries 0.1, 0.5, 1 and 5.
@@ -41,13 +41,13 @@ def r3f(weight: NotNegative = 1.0, eps: NotNegative = 1e-5, noise: Literal["unif
     """
 
     def loss(objective: Objective, forward: Forward, ctx: Ctx) -> Objective:
-        def with_penalty(params, batch: Batch, key=None, edit=same) -> Float[Array, ""]:
+        def with_penalty(params, batch: Batch, key=None, edit=same, out=None) -> Float[Array, ""]:
             width = ctx.w0["embeddings/word/embedding"].shape[1]
             z = eps * drawn(ctx.key, batch.segments, batch.positions, width, noise)
             there = _apart.shifted(edit, "embeddings/word", z)
-            plain = forward(params, batch, key, edit).logits
+            out = out or forward(params, batch, key, edit)
             moved = forward(params, batch, _apart.named(key, "r3f"), there).logits
-            return objective(params, batch, key, edit) + weight * _apart.apart(plain, moved, batch)
+            return objective(params, batch, key, edit, out) + weight * _apart.apart(out.logits, moved, batch)
 
         return with_penalty
 

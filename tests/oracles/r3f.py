@@ -12,12 +12,12 @@ HP = {}
 OFF = "r3f(weight=0.0, eps=0.05)"
 MUTATIONS = [
     (" + weight * _apart", " - weight * _apart"),
-    ("weight * _apart.apart(plain", "_apart.apart(plain"),
+    ("weight * _apart.apart(out", "_apart.apart(out"),
     ("z = eps * drawn", "z = 2 * eps * drawn"),
     ("z = eps * drawn", "z = -eps * drawn"),
     ('_apart.shifted(edit, "embeddings/word", z)', '_apart.shifted(edit, "embeddings", z)'),
     ('keys.named(key, "r3f"), segments', "key, segments"),
-    ("_apart.apart(plain, moved, batch)", "_apart.apart(moved, moved, batch)"),
+    ("_apart.apart(out.logits, moved", "_apart.apart(moved, moved"),
 ]
 
 
