@@ -112,9 +112,8 @@ def _part(found: list[Arm], at: str, many: bool) -> Part:
     table = part.attempt("Comparison", _table, found, sides, held)
     shown = [side._replace(trials=side.trials[np.isfinite(side.trials["score"].to_numpy(float))]) for side in sides]
     names, metric = [arm.name for arm in found], sides[0].metric
-    best = "; the best is the one that is best on dev" if held else ""
     if table is not None:
-        part.draw(figures.distributions(shown, names), _scored(table, metric, f"{where}{best}"))
+        part.draw(figures.distributions(shown, names), _scored(table, metric, where, held))
         told(part, table, names, metric)
         part.said += list(_varied(table))
         columns = ["method", "trials", "mean", "sd", "best", "failure_rate", "difference", "low", "high"]
@@ -170,13 +169,15 @@ def _tried(found: list[Arm]) -> pd.DataFrame:
     return pd.DataFrame(tried)
 
 
-def _scored(table: pd.DataFrame, metric: str, where: str) -> str:
+def _scored(table: pd.DataFrame, metric: str, where: str, held: bool) -> str:
     said = []
     for row in rows(table):
         sd = f", standard deviation {number(row.sd)}" if row.trials > 1 else ""
         failed = "" if np.isnan(row.failure_rate) else f", {percent(row.failure_rate)} failed"
         said.append(f"{row.method} {number(row.mean)} (best {number(row.best)}{sd}{failed})")
-    return f"Mean {metric} on {where}, of {count(int(np.sum(table['trials'])), 'trial')}: {'; '.join(said)}."
+    many = count(int(np.sum(table["trials"])), "trial")
+    best = " (best: of the trial that is best on dev)" if held else ""
+    return f"Mean {metric} on {where} of {many}{best}: {'; '.join(said)}."
 
 
 def _varied(table: pd.DataFrame) -> list[str]:
