@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from math import inf
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxft import ceilings, cost, policies, replica, scale, train
+from jaxft import ceilings, cost, models, policies, replica, scale, train
 from jaxft.cost import Bound, Chip
 from jaxft.groups import Group, entry, pooled, prepare
 from jaxft.memory import Memory, held, size
+from jaxft.models.known import known
 from jaxft.pool import Pool
 from jaxft.progress import duration
 from jaxft.scale import COUNTS, SLICES, Deal, Prediction, deal, predict
@@ -98,7 +99,8 @@ def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Ch
     needed = work(group)
     load = {"trials": len(totals), **needed.load}
     model = group.trials[0].fixed["model"]
-    records = {chip.name: measured(chip.name, model, group.task.name) for chip in cost.CHIPS}
+    names = [model, *known(models.open(model).config)]
+    records = {chip.name: measured(chip.name, names, group.task.name, group.precision) for chip in cost.CHIPS}
     return GroupPlan(
         trials=len(totals),
         done=len(totals) - len(missing),
@@ -180,19 +182,22 @@ def _lengths(split: Split) -> np.ndarray:
     return np.diff(np.asarray(split.offsets))
 
 
-def measured(chip: str, model: str, lengths: str) -> float | None:
+def measured(chip: str, names: Collection[str], lengths: str, precision: str) -> float | None:
     """Trials per hour on one such chip, by the benchmark's latest record of it; None where there is none.
 
-    A record is a line of a .jsonl file: an object with these three keys and `trials_per_hour`. Others are passed over.
+    A record is a line of a .jsonl file: an object with chip, model (one of `names`), lengths, the study with its
+    precision, and `trials_per_hour`. Others are passed over.
     """
-    wanted, found = {"chip": chip, "model": model, "lengths": lengths}, None
+    wanted, found = {"chip": chip, "lengths": lengths}, None
     for path in sorted(RECORDS.glob("*.jsonl")):
         for line in path.read_text().splitlines():
             try:
                 record = json.loads(line)
             except ValueError:
                 continue  # a benchmark was interrupted
-            if isinstance(record, dict) and wanted.items() <= record.items():
+            if not isinstance(record, dict) or record.get("model") not in names:
+                continue
+            if wanted.items() <= record.items() and record["study"]["train.precision"] == precision:
                 rate = record.get("trials_per_hour")
                 found = float(rate) if isinstance(rate, int | float) else found
     return found

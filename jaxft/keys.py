@@ -37,14 +37,19 @@ def at(key: Key[Array, ""], count) -> Key[Array, ""]:
 
 
 def bits(key: Key[Array, ""], count: int) -> UInt[Array, " count"]:
-    """`count` random words of 32 bits, the same as `jax.random.bits` gives.
+    """`count` random words of 32 bits, the same as `jax.random.bits` gives."""
+    return words(key, lax.iota(jnp.uint32, count))
+
+
+def words(key: Key[Array, ""], numbers: UInt[Array, "..."]) -> UInt[Array, "..."]:
+    """Of the random words of `bits` those with these numbers, counted from 0.
 
     Threefry-2x32 of 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") on a counter, written
     out: XLA makes one loop of it and of what reads it, where jax's own goes through memory once a round on a CPU.
     """
     first, second = jax.random.key_data(key)
     keys = (first, second, first ^ second ^ np.uint32(0x1BD11BDA))
-    a, b = first, lax.iota(jnp.uint32, count) + second
+    a, b = first, numbers + second
     for turn in range(5):
         for distance in ((13, 15, 26, 6), (17, 29, 16, 24))[turn % 2]:
             a = a + b

@@ -24,6 +24,7 @@ from jaxft.bench.ours import Ours
 from jaxft.bench.rounds import Figures, Formula, Round, Spread
 from jaxft.ceilings import Ceilings
 from jaxft.errors import BadInput
+from jaxft.models import known
 
 REACHED = Ceilings({"float32": 1e9}, 1e9, {"float32": (1, 1, 1)})
 
@@ -52,7 +53,7 @@ def group(words) -> groups.Group:
 @pytest.mark.parametrize("name", ["mrpc", "cola"])
 def test_a_made_task_has_the_lengths_and_words_that_were_asked_for(tmp_path, name):
     wanted = inputs.LENGTHS[name]
-    tokenizer = inputs._tokenizer(inputs.SIZES["minilm"])
+    tokenizer = inputs._tokenizer(known.SIZES["minilm"])
     task = tasks.load(inputs.task(tmp_path, wanted, tokenizer, 128), tokenizer, 512)
     for split, count, quantiles in (
         (task.train, wanted.train, wanted.train_quantiles),
@@ -104,22 +105,22 @@ def test_words_are_one_token_each_also_to_byte_pairs():
     assert len(tokenizer(" ".join(found))["input_ids"]) == len(found)
 
 
-@pytest.mark.parametrize("name", sorted(inputs.SIZES))
+@pytest.mark.parametrize("name", sorted(known.SIZES))
 def test_a_named_size_has_as_many_parameters_as_torchs(name):
     torch = pytest.importorskip("torch", reason="torch is not installed: sizes are not compared with its models")
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    settings = dict(inputs.SIZES[name])
+    settings = dict(known.SIZES[name])
     theirs = AutoConfig.for_model(settings.pop("model_type"), **settings)
     with torch.device("meta"):
         wanted = sum(p.numel() for p in AutoModelForSequenceClassification.from_config(theirs).parameters())
-    shapes = jax.eval_shape(models.assemble(inputs.SIZES[name], 2).init, jax.random.key(0))
+    shapes = jax.eval_shape(models.assemble(known.SIZES[name], 2).init, jax.random.key(0))
     assert sum(leaf.size for leaf in shapes.values()) == wanted
 
 
 def test_a_named_size_becomes_an_ordinary_checkpoint(tmp_path, monkeypatch):
-    small = inputs.SIZES["roberta-base"] | inputs._sized(32, 2, 4) | {"vocab_size": 300}
-    monkeypatch.setitem(inputs.SIZES, "roberta-base", small)
+    small = known.SIZES["roberta-base"] | known.sized(32, 2, 4) | {"vocab_size": 300}
+    monkeypatch.setitem(known.SIZES, "roberta-base", small)
     monkeypatch.chdir(tmp_path)
     study = inputs.made(config.load(None, ["--model", "roberta-base"]), "mrpc", tmp_path)
     checkpoint = models.open(study.model)
@@ -609,7 +610,7 @@ def test_help_names_every_option(capsys):
     assert cli.main(["bench", "--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"--{name}" in text for name in bench.DEFAULTS)
-    assert all(name in text for name in (*bench.PEERS, *bench.OPTIONAL, *bench.LENGTHS, *inputs.SIZES))
+    assert all(name in text for name in (*bench.PEERS, *bench.OPTIONAL, *bench.LENGTHS, *known.SIZES))
     assert set(bench.LENGTHS) == set(inputs.LENGTHS)
 
 

@@ -15,6 +15,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxft import cli, cost, forecast, memory, methods, models, replica, scale
 from jaxft.data import batch
+from jaxft.models.known import known
 from jaxft.progress import duration
 from jaxft.study import Study
 from jaxft.types import Split
@@ -322,19 +323,31 @@ def record(folder, *rows):
 
 def test_the_latest_record_of_chip_model_and_lengths_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(forecast, "RECORDS", tmp_path / "records")
-    assert forecast.measured("H200", "m", "mrpc") is None
+    asked = "H200", ["x", "m"], "mrpc", "bfloat16"
+    assert forecast.measured(*asked) is None
     row = {"chip": "H200", "model": "m", "lengths": "mrpc", "trials_per_hour": 5}
+    row |= {"study": {"train.precision": "bfloat16"}}
     others = [row | {name: "other", "trials_per_hour": 7} for name in ("chip", "model", "lengths")]
+    others.append(row | {"study": {"train.precision": "highest"}, "trials_per_hour": 8})
     odd = [{"model": ["x"]}, 3, row | {"trials_per_hour": None}]
     record(tmp_path / "records", row, row | {"trials_per_hour": 6}, *others, *odd)
-    assert forecast.measured("H200", "m", "mrpc") == 6
-    assert forecast.measured("H200", "x", "mrpc") is None
+    assert forecast.measured(*asked) == 6
+    assert forecast.measured("H200", ["y"], "mrpc", "bfloat16") is None
+
+
+def test_our_record_of_bert_base_is_found_for_any_checkpoint_of_its_size():
+    assert known(BASE | {"vocab_size": 28996}) == ["bert-base"]
+    assert known(toys.BERT) == []
+    assert 1900 < forecast.measured("H200", known(BASE), "mrpc", "bfloat16") < 2100
 
 
 def test_a_plan_shows_bound_and_chips_and_a_record_beside(study, capsys, monkeypatch):
     """The numbers in its text, against the formula on what the files hold."""
-    name = yaml.safe_load(study.read_text())["model"]
-    record(study.parent / "records", {"chip": "TPU v4", "model": name, "lengths": "text", "trials_per_hour": 1111})
+    name, of_highest = yaml.safe_load(study.read_text())["model"], {"study": {"train.precision": "highest"}}
+    record(
+        study.parent / "records",
+        {"chip": "TPU v4", "model": name, "lengths": "text", "trials_per_hour": 1111} | of_highest,
+    )
     monkeypatch.setattr(forecast, "RECORDS", study.parent / "records")
     monkeypatch.setattr(forecast, "reached", lambda devices, precision: (1e12, 1e10))
     plans, describe = [], forecast.describe

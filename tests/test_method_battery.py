@@ -162,7 +162,10 @@ def traced(text: str) -> Method:
         state = tx.init(params)
         ctx = Ctx(w0, step, jnp.int32(20), jnp.float32(1e-3), key)
         seen = lambda params, *rest: forward({**w0, **method.view(params, state, ctx)}, *rest)  # noqa: E731
-        plain = lambda params, batch, *rest: replica.mean_loss(seen(params, batch, *rest).logits, batch)  # noqa: E731
+
+        def plain(params, batch, key=None, edit=same, out=None):
+            return replica.mean_loss((out or seen(params, batch, key, edit)).logits, batch)
+
         grads = jax.grad(method.loss(plain, seen, ctx))(params, batch, key)
         updates, after = tx.update(grads, state, params, ctx)
         assert {*updates} == {*params}

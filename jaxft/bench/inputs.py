@@ -12,47 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxft.models.known import SIZES
 from jaxft.study import Study, TaskConfig
-
-_BERT = {
-    "model_type": "bert",
-    "vocab_size": 30522,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "initializer_range": 0.02,
-    "pad_token_id": 0,
-}
-
-
-def _sized(width: int, layers: int, heads: int) -> dict[str, int]:
-    return {
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * width,
-    }
-
-
-SIZES: dict[str, dict[str, Any]] = {
-    "minilm": _BERT | _sized(384, 6, 12),
-    "bert-base": _BERT | _sized(768, 12, 12),
-    "bert-large": _BERT | _sized(1024, 24, 16),
-    "roberta-base": _BERT
-    | _sized(768, 12, 12)
-    | {
-        "model_type": "roberta",
-        "vocab_size": 50265,
-        "max_position_embeddings": 514,
-        "type_vocab_size": 1,
-        "layer_norm_eps": 1e-5,
-        "pad_token_id": 1,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-    },
-}
-"""The configs of these encoders, as their authors published them."""
 
 SHARES = (0, 2, 5, *range(10, 91, 5), 95, 98, 99, 99.8, 100)
 """The percentages to which the quantiles of `Lengths` belong."""

@@ -12,6 +12,9 @@ from jaxtyping import Array, Float, Int, Key
 from jaxft import keys
 from jaxft.types import Batch, Edit
 
+LONGEST = 1024
+"""More positions than an example has: the numbers of a token's words depend on no shape."""
+
 
 def apart(one: Float[Array, "B C"], other: Float[Array, "B C"], batch: Batch) -> Float[Array, ""]:
     """The mean over the examples that are there of KL(p || q) + KL(q || p), with p and q the softmax of the logits.
@@ -54,10 +57,8 @@ def noise(
     Those of a token depend on its example's number in the batch and its position there, not on where it lies: rows that
     are trained one by one have noise of their own, and the same as together with the others.
     """
-    place = (segments << 16 | positions).reshape(-1)
-    words = jax.vmap(lambda at: keys.bits(keys.at(key, at), width))(place)
+    first = (segments * LONGEST + positions).astype(jnp.uint32)[..., None] * np.uint32(width)
+    words = keys.words(key, first + lax.broadcasted_iota(jnp.uint32, (*segments.shape, width), 2))
     # The middles of 2**24 equal parts of the range: symmetric, and never its ends.
     x = 2 * (words >> np.uint32(8)).astype(jnp.float32) * np.float32(2**-24) - 1 + np.float32(2**-24)
-    if kind == "normal":
-        x = math.sqrt(2) * lax.erf_inv(x)
-    return x.reshape(*segments.shape, width)
+    return math.sqrt(2) * lax.erf_inv(x) if kind == "normal" else x
