@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from jaxft import config, groups, methods, others, spec, tasks
-from jaxft.errors import BadInput
 from jaxft.study import flat
 from jaxft.tasks.others import match
 from jaxft.trials import expand
@@ -26,19 +25,6 @@ DODGE = {
 }
 
 
-COMING = ("rdrop",)
-"""Methods that the studies of Zhang et al. name; while one of them is not there, what needs it is skipped."""
-
-
-def expanded(study) -> list:
-    try:
-        return expand(study)
-    except BadInput as error:
-        if any(f"unknown method '{name}'" in str(error) for name in COMING):
-            pytest.skip(str(error))
-        raise
-
-
 def task(examples: int) -> Task:
     zeros = np.zeros(examples, np.int32)
     split = Split(zeros, np.arange(examples + 1, dtype=np.int32), zeros, zeros)
@@ -52,7 +38,7 @@ def test_a_study_says_its_command_and_can_be_expanded(name):
     assert f"jaxft run {name}" in header
     study = config.load(CONFIGS[name])
     assert f"configs/{study.name}.yaml" == re.sub("[/_]", "-", name).replace("configs-", "configs/")
-    assert len({trial.id for trial in expanded(study)}) >= 16
+    assert len({trial.id for trial in expand(study)}) >= 16
 
 
 @pytest.mark.parametrize("name", DODGE)

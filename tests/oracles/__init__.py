@@ -24,9 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from jax.core import Tracer
 
 from jaxft import keys, methods, optim, replica
-from jaxft.models import bert
+from jaxft.models import bert, layers
 from jaxft.models.checkpoint import LEAVES
 from jaxft.recipe import Entry, Recipe, Replica, Shared
 from jaxft.types import Method, Params, same
@@ -143,7 +144,7 @@ def _model():
         shapes = dict.fromkeys(("embeddings/word", "embeddings", "layers/0"), rows) | {"layers/1": (rows[0], rows[2])}
         shifts = {name: edit(name, jnp.zeros(shape)) for name, shape in shapes.items()}
         for name, x in shifts.items():
-            if not isinstance(x, jax.core.Tracer):
+            if not isinstance(x, Tracer):
                 np.testing.assert_allclose(edit(name, jnp.ones_like(x)), 1 + x, rtol=0, atol=1e-6)
         return added(params, batch, key, rate, shifts)
 
@@ -228,6 +229,10 @@ class World:
         """`ctx.key` of a step."""
         return keys.at(keys.stream(self.seeds, "noise"), step)
 
+    def dropout(self, step: int):
+        """The key of dropout that a step's loss is called with."""
+        return keys.at(keys.at(keys.stream(self.seeds, "dropout"), step), 0)
+
     @property
     def init_key(self):
         """What `start` and `own` get."""
@@ -239,6 +244,7 @@ class World:
         batch: Mapping[str, Any],
         embedding_noise=None,
         edits: Mapping[str, Callable] | None = None,
+        dropout=None,
     ) -> tuple[Any, list[Any]]:
         """Logits [4, C] and hidden states: after the embeddings and the first layer [4, 8, D], after the last [4, D].
 
@@ -248,6 +254,7 @@ class World:
             embedding_noise: [4, 8, D], added to what comes out of the embeddings.
             edits: `{"layers/0": f}` has f(x) stand for what comes out of a part of the model; any module may be named
                 ("layers/1/attention_out"), with x [4, 8, D] at all of them.
+            dropout: a key of it, such as that of `dropout`, to have the engine's masks at "train.dropout".
         """
         import torch
 
@@ -269,11 +276,19 @@ class World:
             hooks.append(model.get_submodule(_path(name)).register_forward_hook(hook))
         named = {theirs[n]: value.T if n.endswith("kernel") else value for n, value in params.items()}
         inputs = {n: x for n, x in batch.items() if n not in ("labels", "weight")}
+        masks = iter(() if dropout is None else _masks(dropout, self.hp["train.dropout"]))
+
+        def drop(x, *_, **__):  # transformers calls it at all places, in the order of `_masks`, with a rate of 0
+            return x if dropout is None else x * torch.tensor(next(masks))
+
         try:
-            logits = torch.func.functional_call(model, named, (), inputs).logits
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(torch.nn.functional, "dropout", drop)
+                logits = torch.func.functional_call(model, named, (), inputs).logits
         finally:
             for hook in hooks:
                 hook.remove()
+        assert next(masks, None) is None, "a mask has not been used"
         return logits, [*(hidden[n] for n in places[:-1]), hidden[places[-1]][:, 0]]
 
     def loss(self, params: Mapping[str, Any], batch: Mapping[str, Any], **changes) -> Any:
@@ -371,6 +386,22 @@ def _batch(split, row: np.ndarray) -> dict[str, Any]:
     labels = np.where(there, np.asarray(split.labels)[np.maximum(row, 0)], 0).astype(np.int64)
     arrays = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask, "labels": labels}
     return {n: torch.tensor(x) for n, x in (arrays | {"weight": there.astype(np.float32)}).items()}
+
+
+def _masks(key, rate: float) -> list[np.ndarray]:
+    """What dropout multiplies with, in the order of its places; 1 in the last layer where it is not computed."""
+    heads, width, last = toys.BERT["num_attention_heads"], toys.BERT["hidden_size"], toys.BERT["num_hidden_layers"] - 1
+    found = [("embeddings", (4, WIDTH, width))]
+    for i in range(last + 1):
+        tokens = 1 if i == last else WIDTH
+        found += [(f"layers/{i}/attention", (4, heads, tokens, WIDTH))]
+        found += [(f"layers/{i}/{site}", (4, tokens, width)) for site in ("attention_out", "output")]
+    masks = [np.asarray(layers.dropout(key, rate, name, jnp.ones(shape))) for name, shape in found]
+    for i, axis in ((-3, 2), (-2, 1), (-1, 1)):
+        rest = [(0, 0)] * masks[i].ndim
+        rest[axis] = (0, WIDTH - 1)
+        masks[i] = np.pad(masks[i], rest, constant_values=1)
+    return [*masks, np.asarray(layers.dropout(key, rate, "pooler", jnp.ones((4, width))))]
 
 
 @cache

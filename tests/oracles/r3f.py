@@ -5,10 +5,11 @@ import numpy as np
 import torch
 from torch.nn.functional import kl_div
 
+from jaxft import keys
 from jaxft.methods.r3f import drawn
 
 SPEC = "r3f(weight=3.0, eps=0.05)"
-HP = {}
+HP = {"train.dropout": 0.1}
 OFF = "r3f(weight=0.0, eps=0.05)"
 MUTATIONS = [
     (" + weight * _apart", " - weight * _apart"),
@@ -18,6 +19,7 @@ MUTATIONS = [
     ('_apart.shifted(edit, "embeddings/word", z)', '_apart.shifted(edit, "embeddings", z)'),
     ('keys.named(key, "r3f"), segments', "key, segments"),
     ("_apart.apart(out.logits, moved", "_apart.apart(moved, moved"),
+    ('_apart.named(key, "r3f")', "key"),
 ]
 
 
@@ -31,12 +33,14 @@ def oracle(world):
         z = drawn(world.key(step), jnp.int32(segments), jnp.int32(positions), 32, "uniform")
         z = eps * torch.tensor(np.asarray(z))
         assert abs(z[batch["attention_mask"] > 0]).max() < eps
-        p = world.forward(params, batch)[0]
-        q = world.forward(params, batch, edits={"embeddings/word": lambda e: e + z})[0]
+        key = world.dropout(step)
+        p = world.forward(params, batch, dropout=key)[0]
+        loss = world.mean_loss(p, batch)
+        q = world.forward(params, batch, edits={"embeddings/word": lambda e: e + z}, dropout=keys.named(key, "r3f"))[0]
         p, q = p.log_softmax(-1), q.log_softmax(-1)
         both = kl_div(q, p, reduction="none", log_target=True) + kl_div(p, q, reduction="none", log_target=True)
         penalty = (both.sum(-1) * batch["weight"]).sum() / batch["weight"].sum()
-        return world.loss(params, batch) + weight * penalty
+        return loss + weight * penalty
 
     for step, batch in enumerate(world.batches):
         grads = world.gradient(lambda w, batch=batch, step=step: minimised(w, batch, step), params)
