@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     positions: Int[Array, "rows T"]
     """Counted from 0 within each example."""
     segments: Int[Array, "rows T"]
-    """A number for each example, from 1; 0 is padding. Tokens attend to their own segment only."""
+    """The number of each token's example in `labels`, from 1; 0 is padding. Tokens attend to their own segment only."""
     first: Int[Array, " B"] | None
     """Index into the flattened rows of each example's first token, from which the head reads. None: it reads every
     token, and gives logits [rows, T, C].

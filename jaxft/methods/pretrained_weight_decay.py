@@ -17,7 +17,7 @@ def pretrained_weight_decay(weight: NotNegative = 1e-3) -> Method:
     Owns: what it would without.
     Off: at weight = 0 it is vanilla.
     Hazards: the optimiser's decay towards 0 goes on beside it: `train.weight_decay: 0` has this one alone, as in the
-    papers. It is decoupled from Adam; Lee et al. compare with a penalty in the loss, for which see `l2_sp`.
+    papers. It is decoupled from Adam; Lee et al. compare with a penalty in the loss, for which see `l2sp`.
 
     Args:
         weight: how strong it is; 0.01 and 0.001 are usual.
