@@ -46,7 +46,7 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
     trials = expand(study)
     wanted = share(trials, shard) if shard else trials
     path = folder(study)
-    there = devices(study)
+    there = processes.in_order(lambda: devices(study))  # all refuse alike, before one that is quicker is gone
     with processes.in_turn():
         groups = prepare(study, trials)
     # The others look for no file that process 0 has yet to make: a network could remember that it was not there.

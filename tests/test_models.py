@@ -228,7 +228,7 @@ def test_edit_reaches_embeddings_and_layers(tiny):
         return x + 1.0 if name == "layers/0" else x
 
     plain, edited = model.apply(params, batch), model.apply(params, batch, edit=shift)
-    assert seen == ["embeddings", "layers/0", "layers/1"]
+    assert seen == ["embeddings/word", "embeddings", "layers/0", "layers/1"]
     assert (edited.hidden[0] == plain.hidden[0]).all()
     assert (edited.hidden[1] == plain.hidden[1] + 1.0).all()
     assert (edited.logits != plain.logits).any()

@@ -10,6 +10,8 @@ from jaxft import keys
 from jaxft.methods._stages import stage, thresholds
 from jaxft.types import BelowOne, Ctx, Method, Params, Share, Tx
 
+CLASHES = {"sift": "one mixes whole weight matrices, of which the other has only the chosen entries trained"}
+
 
 class State(NamedTuple):
     """Of each weight matrix what decides its mask and what it is mixed with, and the optimiser's."""
