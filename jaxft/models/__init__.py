@@ -99,8 +99,8 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
     Raises:
         BadInput: the config is of an architecture that is not supported.
     """
-    kind, sizes, kept = family.find(config), layers.sizes(config), kept or {}
-    network = kind.network(compact.smaller(config, kept), classes, dtype)
+    kind, kept = family.find(config), kept or {}
+    whole, network = kind.network(config, classes), kind.network(compact.smaller(config, kept), classes, dtype)
 
     def rounded(params: Params) -> Params:
         """The kernels as linear maps read them: made once after a step, not once before it."""
@@ -121,10 +121,9 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
 
     row, one = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1,), jnp.int32)
     batch = Batch(row, row, row, row, one, one, jnp.zeros((1,)))
-    declared = jax.eval_shape(lambda key: network.init(key, batch, lambda _, x: x, same), jax.random.key(0))
+    declared = jax.eval_shape(lambda key: whole.init(key, batch, lambda _, x: x, same), jax.random.key(0))
     shapes = {name: leaf.shape for name, leaf in tree.flatten(declared["params"]).items()}
-    shapes |= {table: (config[compact.SIZE[table]], sizes.width) for table in kept}
-    return Model(lambda key: compact.cut(layers.fresh(key, shapes, sizes.std), kept), apply, rounded)
+    return Model(lambda key: compact.cut(kind.draw(config, key, shapes), kept), apply, rounded)
 
 
 def _folder(name: str) -> Path:

@@ -22,11 +22,13 @@ Kept = Mapping[str, Int[np.ndarray, " rows"]]
 
 def kept(config: family.Config, splits: Iterable[Split]) -> Kept:
     """The rows that examples of these splits can touch: their tokens, and positions up to the longest of them."""
-    splits = list(splits)
-    words = np.unique(np.concatenate([np.unique(split.tokens) for split in splits]))
+    splits, kind = list(splits), family.find(config)
+    words = np.unique(np.concatenate([np.unique(split.tokens) for split in splits])).astype(np.int32)
+    if POSITION.rpartition("/")[0] not in kind.names(config):
+        return {WORD: words}
     longest = max(int(np.diff(split.offsets).max()) for split in splits)
-    before = config[SIZE[POSITION]] - family.find(config).positions(config)
-    return {WORD: words.astype(np.int32), POSITION: np.arange(before + longest, dtype=np.int32)}
+    before = config[SIZE[POSITION]] - kind.positions(config)
+    return {WORD: words, POSITION: np.arange(before + longest, dtype=np.int32)}
 
 
 def renumbered(split: Split, kept: Kept) -> Split:

@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flax import linen as nn
+from jaxtyping import Array, Key
 
 from jaxft.errors import BadInput
+from jaxft.models import layers
+from jaxft.types import Params
 
 Config = Mapping[str, Any]
+
+
+def drawn(config: Config, key: Key[Array, ""], shapes: Mapping[str, tuple[int, ...]]) -> Params:
+    """Fresh values as BERT's: normal, of the standard deviation that the config says."""
+    return layers.fresh(key, shapes, config.get("initializer_range", 0.02))
 
 
 class Family(NamedTuple):
@@ -32,6 +40,8 @@ class Family(NamedTuple):
     """Modules that a checkpoint may lack; they are then fresh too."""
     architectures: tuple[str, str]
     """What Hugging Face calls the bare encoder, and the encoder with a head."""
+    draw: Callable[[Config, Key[Array, ""], Mapping[str, tuple[int, ...]]], Params] = drawn
+    """`(config, key, shapes)` -> fresh values for parameters of these shapes, each from the key and its name."""
 
 
 def find(config: Config) -> Family:
