@@ -1,6 +1,7 @@
 """What a study's keys accept: types by jsonargparse, ranges, and the words that say so. No jax here."""
 
 import math
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import fields
@@ -19,10 +20,10 @@ from jaxft.study import KEYS, SECTIONS, SeedGrid, Study, flat
 FREE = ("name", "out", "seeds.", "sweep", "pool.", "policy")
 """How the keys begin that a study may change and still be the same one."""
 
-WHOLE = ("eval.gradient_norms", "eval.also", "eval.probe", "eval.soups")
+WHOLE = ("eval.gradient_norms", "eval.also", "eval.probe", "eval.soups", "eval.costs")
 """Keys that bind a study as a whole, as its data do, and are no setting of a trial: no id depends on them."""
 
-NEWER: dict[str, Any] = {"task.stratified": False}
+NEWER: dict[str, Any] = {"task.stratified": False, "task.subset": "nested"}
 """Keys that came after the first ids were given, with the value at which they are no part of one."""
 
 _NOUNS = {int: "an integer", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
@@ -35,13 +36,19 @@ _NOT_NEGATIVE = ("of at least 0", lambda x: x >= 0)
 _POSITIVE = ("above 0", lambda x: x > 0)
 _SOME = ("that is not empty", bool)
 
+
+def _is_share(text: str) -> bool:
+    """Whether this is a share above 0 and up to 1, as a percentage."""
+    return bool(re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?%", text)) and 0 < float(text[:-1]) <= 100
+
+
 _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "name": _SOME,
     "model": _SOME,
     "out": _SOME,
     "policy": _SOME,
     "task.max_length": _COUNT,
-    "task.n_train": _COUNT,
+    "task.n_train": ("of at least 1", lambda x: x >= 1 if type(x) is int else _is_share(x)),
     "task.split_dev": _NOT_NEGATIVE,
     "task.labels": ("of at least two that differ", lambda x: len(set(x)) == len(x) > 1),
     "train.lr": _NOT_NEGATIVE,
@@ -131,9 +138,20 @@ def _held(key: str, value: Any) -> Any:
 def swept(key: str, values: Any) -> list:
     """The values of a sweep, each as the key wants it. What a method's argument wants, `expand` finds out.
 
+    Of several keys, with commas between them, each value is a list with one for each key.
+
     Raises:
         BadInput: a key that cannot be swept, no list, or a value that the key does not take.
     """
+    if "," in key:
+        names = [name.strip() for name in key.split(",")]
+        if not isinstance(values, list | tuple) or not values:
+            raise BadInput(f"sweep.{key}: expected a list of lists of values, found {values!r}")
+        for row in values:
+            if not isinstance(row, list | tuple) or len(row) != len(names):
+                raise BadInput(f"sweep.{key}: expected lists of {len(names)} values, one for each key, found {row!r}")
+        columns = [swept(name, [row[at] for row in values]) for at, name in enumerate(names)]
+        return [list(row) for row in zip(*columns, strict=True)]
     known = [k for k, hint in KEYS.items() if not k.startswith((*FREE, *WHOLE)) and list[str] not in get_args(hint)]
     if key not in known and not key.startswith("method."):
         below = [k for k in known if k.startswith(f"{key}.")]
@@ -199,7 +217,8 @@ def _accepted(key: str) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(get_args(hint))
     kinds = [hint] if hint in _NOUNS else get_args(hint)
-    nouns = [noun for kind in kinds for noun in _nouns(kind, "a range such as 1..25" if int in kinds else "text")]
+    text = "a share such as 10%" if key == "task.n_train" else "a range such as 1..25" if int in kinds else "text"
+    nouns = [noun for kind in kinds for noun in _nouns(kind, text)]
     if key in _LIMITS:
         nouns[0] += f" {_LIMITS[key][0]}"
     return " or ".join(nouns)

@@ -19,7 +19,7 @@ from jaxft.recipe import Entry, Recipe, Replica, Shared
 from jaxft.rehearse import rehearse
 from jaxft.study import Study, TaskConfig
 from jaxft.tasks.others import joined
-from jaxft.trials import Length, Seeds, Trial, identify, shape
+from jaxft.trials import Length, Seeds, Trial, identify, shape, size
 from jaxft.trials import group as alike
 from jaxft.types import Hyper, Method, Model, Task
 
@@ -80,14 +80,14 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
     for similar in alike(trials):
         fixed = similar[0].fixed
         config = {k.removeprefix("task."): v for k, v in fixed.items() if k.startswith("task.")}
-        config |= {"n_train": None, "stratified": False}  # of which the data know nothing
+        config |= {"n_train": None, "subset": "nested", "stratified": False}  # of which the data know nothing
         named = fixed["model"], json.dumps(config)
         task = loaded(*named)
         dtype = "bfloat16" if fixed["train.precision"] == "bfloat16" else "float32"
         kept, whole, model, pretrained = cut(*named, dtype)
         method = methods.load(fixed["method"])
         own = [split for name, split in task.evals.items() if name not in task.also]  # others change no training
-        layout = batch.layout(task.train, own, fixed["train.batch_size"])
+        layout = batch.layout(task.train, own, fixed["train.batch_size"], models.serial(checkpoint(fixed["model"])))
         shared = Shared(
             pretrained,
             compact.renumbered(task.train, kept),
@@ -117,6 +117,7 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
                 before=max(-long.begin(every) for long in lengths.values()),
                 gradient_norms=study.eval.gradient_norms,
                 strata=len(task.labels) if fixed["task.stratified"] else 0,
+                nested=fixed["task.subset"] == "nested",
             )
             decided = {
                 "rows": layout.rows,
@@ -141,15 +142,12 @@ def length(trial: Trial, task: Task, method: Callable[[Hyper], Method]) -> Lengt
     """How long a trial is.
 
     Raises:
-        BadInput: more examples than there are, a batch that is larger than they are, or strata of a regression.
+        BadInput: more examples than there are, or none, a batch larger than they are, or strata of a regression.
     """
-    there = len(task.train.labels)
     n_train = _n_train(trial, task)
     size = trial.fixed["train.batch_size"]
     if trial.fixed["task.stratified"] and not task.labels:
         raise BadInput(f"task.stratified: {task.name} has no classes: its labels are numbers to be predicted")
-    if n_train > there:
-        raise BadInput(f"task.n_train: {n_train}, but the training set of {task.name} has {there} examples")
     if size > n_train:
         raise BadInput(f"train.batch_size: {size}, but there are {n_train} training examples")
     per_epoch = -(-n_train // size)
@@ -166,8 +164,8 @@ def interval(trial: Trial, task: Task) -> int:
 
 
 def _n_train(trial: Trial, task: Task) -> int:
-    """As many examples as the trial says, or all."""
-    return trial.fixed["task.n_train"] or len(task.train.labels)
+    """As many examples as the trial says."""
+    return size(trial.fixed["task.n_train"], len(task.train.labels))
 
 
 def entry(trial: Trial, group: Group) -> Entry:

@@ -21,6 +21,7 @@ from jaxft.errors import BadInput
 from jaxft.models import compact
 from jaxft.others import PROBE, Other
 from jaxft.recipe import Recipe, Replica
+from jaxft.trials import size
 from jaxft.types import Anywhere, Split
 
 STRENGTH = 1.0
@@ -62,7 +63,9 @@ def load(others: Sequence[Other], tokenizer: Any, positions: int, max_length: in
                 raise BadInput("its labels are numbers; a probe tells classes")
         except BadInput as error:
             raise BadInput(f"{PROBE}: {other.name}: {str(error).removeprefix('task.')}") from None
-        train = task.train if config.n_train is None else drawn(task.train, config.n_train)
+        train = task.train
+        if config.n_train is not None:
+            train = drawn(train, size(config.n_train, len(train.labels)))
         found[other.name] = Probe(joined(train, task.evals["dev"]), len(train.labels), task.fingerprint)
     return found
 

@@ -36,6 +36,8 @@ class Recipe(NamedTuple):
     """Whether blocks report them."""
     strata: int = 0
     """The classes whose proportions a training subset keeps; 0 where it need not."""
+    nested: bool = True
+    """Whether a larger training subset of the same data seed holds the smaller ones."""
 
 
 class Shared(NamedTuple):

@@ -26,11 +26,13 @@ def init(recipe: Recipe, shared: Shared, entry: Entry) -> Replica:
     """A replica before its first step."""
     method, tx = _method(recipe, entry.hp)
     w0 = start(recipe, shared.pretrained, entry.seeds, method)
-    params = method.own(w0, w0, keys.stream(entry.seeds, "init"))
+    owned = method.own(w0, w0, keys.stream(entry.seeds, "init"))
+    params = {name: value for name, value in owned.items() if name not in recipe.model.frozen}
     length = entry.length
     steps = plan(
         entry.seeds, length, examples=shared.train.labels.shape[0], batch=recipe.batch, max_epochs=recipe.max_epochs,
         before=recipe.before, rows=recipe.before + recipe.steps, labels=shared.train.labels, strata=recipe.strata,
+        nested=recipe.nested,
     )  # fmt: skip
     lengths = jnp.diff(shared.train.offsets)
     return Replica(

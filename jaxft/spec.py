@@ -1,8 +1,8 @@
 """The language of `method: "reinit(layers=5)|mixout(p=0.1)"`, and what each name in it accepts. No jax here.
 
-The registry is the folder `methods/`, and `policies/` for `policy: "median(grace=0.2)"`: the file's name is the
-member's. Its signature is read from the source, not by importing it, so that a study is checked, and its trials are
-told apart, before jax is loaded.
+The registry is the folder `methods/`, `policies/` for `policy: "median(grace=0.2)"`, and `networks/` for what comes
+after the bar in `model: "FOLDER|lstm(layers=4)"`: the file's name is the member's. Its signature is read from the
+source, not by importing it, so that a study is checked, and its trials are told apart, before jax is loaded.
 """
 
 import ast
@@ -30,7 +30,7 @@ _RANGES: dict[str, tuple[type, str, Callable[[Any], bool]]] = {
     "Count": (int, "an integer from 1 on", lambda x: x >= 1),
     "Natural": (int, "an integer from 0 on", lambda x: x >= 0),
 }
-"""What the aliases in `types` stand for: a type, its range in words, and whether a value is in it."""
+"""What the aliases in `ranges` stand for: a type, its range in words, and whether a value is in it."""
 _EXAMPLE = "expected names with keyword arguments, such as `a|b(x=1, y='s')`"
 
 
@@ -51,7 +51,7 @@ class Argument(NamedTuple):
     type: type
     default: Literal
     range: str = ""
-    """The name of its range, of those in `types`; "" for any value of the type."""
+    """The name of its range, of those in `ranges`; "" for any value of the type."""
     words: tuple[str, ...] = ()
     """The only texts that it takes; () for any."""
 
@@ -90,7 +90,7 @@ def bind(calls: Iterable[Call], kind: str = "method") -> tuple[Call, ...]:
 
     Args:
         calls: what `parse` gave.
-        kind: "method" or "policy".
+        kind: "method", "policy" or "network".
 
     Raises:
         BadInput: an unknown name or argument, a value of the wrong type or out of its range, a name that is there
@@ -203,7 +203,8 @@ def _files(kind: str) -> dict[str, Path]:
 
 
 def _folders(kind: str) -> Sequence[str]:
-    found = find_spec({"method": "jaxft.methods", "policy": "jaxft.policies"}[kind])  # without importing it
+    rooms = {"method": "jaxft.methods", "policy": "jaxft.policies", "network": "jaxft.networks"}
+    found = find_spec(rooms[kind])  # without importing it
     return found.submodule_search_locations or () if found else ()
 
 

@@ -35,7 +35,10 @@ class TaskConfig:
         metric: what scores a trial: accuracy, f1, mcc or accuracy_f1 (their mean); for numbers pearson,
             spearman or pearson_spearman (their mean); the task's own when not given.
         max_length: examples are cut to so many tokens.
-        n_train: train on so many examples only, drawn by the data seed; all when not given.
+        n_train: train on so many examples only, drawn by the data seed, or on a share of them such as 10% (rounded
+            down); all when not given.
+        subset: nested (of one data seed, a larger n_train has the examples of a smaller one and more), or independent
+            (each n_train is a draw of its own).
         stratified: the examples of n_train have the classes in the proportions of the training set, as near as whole
             numbers come (by largest remainder); not for a regression.
     """
@@ -53,7 +56,8 @@ class TaskConfig:
     regression: bool = False
     metric: str | None = None
     max_length: int = 128
-    n_train: int | None = None
+    n_train: int | str | None = None
+    subset: Literal["nested", "independent"] = "nested"
     stratified: bool = False
 
 
@@ -151,6 +155,9 @@ class EvalConfig:
             that share a program; and once all of these are over, evaluate averages of them: each with its start
             (WiSE-FT, Wortsman et al. 2022a), and of several the mean and the greedy soup (model soups, Wortsman et al.
             2022b). In soups/ and best/. For all trials of a study the same; none when not given.
+        costs: keep in trials/ what a trial costs: train_flops, FLOPs of the matmuls of all its steps (by the formula of
+            `jaxft plan`), and infer_per_second, examples per second that one device evaluates, all its slots together,
+            timed on empty slots before the first block. For all trials of a study the same.
     """
 
     per_epoch: int = 1
@@ -160,6 +167,7 @@ class EvalConfig:
     also: list[dict[str, Any]] | None = None
     probe: list[dict[str, Any]] | None = None
     soups: int | None = None
+    costs: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,13 +217,15 @@ class Study:
     Args:
         name: what the study is called.
         model: folder with a Hugging Face checkpoint, a hub name, or `embedded` for the tiny one that comes
-            with jaxft.
+            with jaxft. After a bar, what is trained in its place, with its tokenizer: `FOLDER|scratch` is the encoder
+            without its pretraining, `FOLDER|lstm(layers=4, hidden=256)` an LSTM in both directions.
         task: what is learned.
         method: how it is fine-tuned, such as `vanilla` or `a(x=1)|b`.
         train: how one trial is trained.
         seeds: which trials there are.
         sweep: more trials: lists of values for any key, such as {train.lr: [1e-5, 2e-5]}, or for an argument
-            of the method ({method.mixout.p: [0, 0.9]}).
+            of the method ({method.mixout.p: [0, 0.9]}). Keys with commas between them go together, a list of a value
+            for each: {"method,train.lr": [[vanilla, 1e-4], [bitfit, 1e-3]]}.
         eval: when trials are evaluated.
         stop: when they are dropped.
         pool: how many are trained at once.
@@ -230,7 +240,7 @@ class Study:
     method: str = "vanilla"
     train: TrainConfig = field(default_factory=TrainConfig)
     seeds: SeedGrid = field(default_factory=SeedGrid)
-    sweep: dict[str, list[Scalar]] = field(default_factory=dict)
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
     eval: EvalConfig = field(default_factory=EvalConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)

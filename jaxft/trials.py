@@ -3,12 +3,14 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from hashlib import sha256
 from itertools import pairwise, product
 from typing import Any, NamedTuple
 
-from jaxft import spec
+from jaxft import networks, spec
 from jaxft.check import FREE, NEWER, WHOLE, check, swept
 from jaxft.errors import BadInput
 from jaxft.study import KEYS, Numbers, SeedGrid, StopConfig, Study, build, flat
@@ -109,12 +111,17 @@ def expand(study: Study) -> list[Trial]:
         policies.load(study.policy)
     rows = _rows(study.seeds)
     sweep = {key: swept(key, values) for key, values in study.sweep.items()}
+    twice = [name for name, count in Counter(name for key in sweep for name in keys_of(key)).items() if count > 1]
+    if twice:
+        raise BadInput(f"sweep.{twice[0]}: there twice")
     count = len(rows) * math.prod(len(values) for values in sweep.values())
     if count > MOST:
         raise BadInput(f"seeds and sweep: {count} trials, expected at most {MOST}")
     trials: dict[str, Trial] = {}
     for values in product(*sweep.values()):
-        changes = dict(zip(sweep, values, strict=True))
+        changes = {}
+        for key, value in zip(sweep, values, strict=True):
+            changes |= dict(zip(keys_of(key), value if "," in key else [value], strict=True))
         fixed, hp = _settings(study, changes)
         for row in rows:
             trial = Trial(identify(row, fixed, hp), row, fixed, hp)
@@ -123,6 +130,25 @@ def expand(study: Study) -> list[Trial]:
                 raise BadInput(f"seeds and sweep: the trial with {name} is there twice")
             trials[trial.id] = trial
     return list(trials.values())
+
+
+def keys_of(key: str) -> list[str]:
+    """The settings that a key of a sweep changes together."""
+    return [name.strip() for name in key.split(",")]
+
+
+def size(n_train: int | str | None, there: int) -> int:
+    """How many of the examples that are there `task.n_train` stands for: all for None, of a share what it holds whole.
+
+    Raises:
+        BadInput: more than there are, or none.
+    """
+    found = there if n_train is None else n_train
+    if isinstance(found, str):
+        found = int(Fraction(found.removesuffix("%")) * there / 100)
+    if not 1 <= found <= there:
+        raise BadInput(f"task.n_train: {n_train} is not between 1 and the {there} training examples")
+    return found
 
 
 def group(trials: Iterable[Trial]) -> list[list[Trial]]:
@@ -219,6 +245,8 @@ def _settings(study: Study, changes: Mapping[str, Any]) -> tuple[dict[str, Any],
     methods = {key: value for key, value in changes.items() if key.startswith("method.")}
     leaves = {**flat(study), **{key: value for key, value in changes.items() if key not in methods}}
     method, numbers = spec.numbers(leaves["method"], methods)
+    checkpoint, network = networks.read(leaves["model"])
+    leaves["model"] = f"{checkpoint}|{spec.write([network])}" if network else checkpoint
     rules = _stop(build(leaves).stop)
     leaves = {key: value for key, value in leaves.items() if not key.startswith((*FREE, *WHOLE, "stop."))}
     fixed = {key: value for key, value in leaves.items() if KEYS.get(key) is not float}

@@ -9,21 +9,15 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int, Key, UInt
 
+from jaxft.ranges import BelowOne as BelowOne
+from jaxft.ranges import Count as Count
+from jaxft.ranges import Natural as Natural
+from jaxft.ranges import NotNegative as NotNegative
+from jaxft.ranges import Positive as Positive
+from jaxft.ranges import Share as Share
+
 Anywhere = Any
 """An array on the device, or the same in host memory: which of the two, a type cannot tell."""
-
-Share = float
-"""An argument of a method: a number from 0 to 1. `spec` reads the name from the source, of these and the next five."""
-BelowOne = float
-"""A number from 0 and below 1."""
-NotNegative = float
-"""A finite number from 0 on."""
-Positive = float
-"""A finite number above 0."""
-Count = int
-"""An integer from 1 on."""
-Natural = int
-"""An integer from 0 on."""
 
 Params = dict[str, Array]
 """Parameters, flat: `"layers/3/query/kernel"`. A key that is absent is not owned."""
@@ -91,6 +85,8 @@ class Model(NamedTuple):
     """What `apply` would make of these parameters first, under names of its own: it takes them instead, if it is given
     both, and their gradient is still that of the parameters.
     """
+    frozen: tuple[str, ...] = ()
+    """Parameters that no method trains."""
 
 
 class Task(NamedTuple):

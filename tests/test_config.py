@@ -184,7 +184,7 @@ BAD = [
     ("train: {batch_size: 0}", "train.batch_size: expected an integer of at least 1, found 0"),
     ("train: {epochs: 1.5}", "train.epochs: expected an integer of at least 1, found 1.5"),
     ("train: {optimizer: sgd}", "train.optimizer: expected adamw or bertadam, found 'sgd'"),
-    ("task: {n_train: 0}", "task.n_train: expected an integer of at least 1 or null, found 0"),
+    ("task: {n_train: 0}", "task.n_train: expected an integer of at least 1 or a share such as 10% or null, found 0"),
     (
         "task: {labels: [0, 1]}",
         "task.labels: expected a list of texts of at least two that differ or null, found [0, 1]",

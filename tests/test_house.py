@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "jaxft").rglob("*.py"))
 
 FLOORS = [
-    {"errors", "lost", "status"},
+    {"errors", "lost", "ranges", "status"},
     {"machine", "tree", "spec", "study", "yaml12", "halt", "processes"},
-    {"check", "policies"},
+    {"check", "networks", "policies"},
     {"contest", "others"},
     {"trials"},
     {"config", "types", "keys", "options"},
@@ -37,7 +37,8 @@ FLOORS = [
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
           "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options", "others",
-          "lost", "status", "policies", "contest", "stats", "report"}  # fmt: skip
+          "lost", "status", "policies", "contest", "stats", "report",
+          "networks", "ranges"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 
 

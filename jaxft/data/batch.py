@@ -48,11 +48,17 @@ def _rounded(length: Any) -> int:
     return -(-int(length) // 8) * 8
 
 
-def layout(train: Split, evals: Iterable[Split], batch: int) -> Layout:
+def layout(train: Split, evals: Iterable[Split], batch: int, serial: float = 0.0) -> Layout:
     """The rows that are cheapest for random batches of so many examples.
 
     Batches that need more take further rows, hence a second copy of the step in the program. Where this would save
     little, there are rows for every batch instead. All depends on the data and the batch size, never on seeds.
+
+    Args:
+        train: the training set.
+        evals: the other sets, whose examples have to fit too.
+        batch: examples of a step.
+        serial: what it costs, in rows, that a model reads the tokens of a row one after the other.
     """
     least, lengths = width([train, *evals]), np.diff(np.asarray(train.offsets))
     rng = Random(0)
@@ -64,11 +70,11 @@ def layout(train: Split, evals: Iterable[Split], batch: int) -> Layout:
         cost = wide * (1 + wide / 1024)
         # A row with room for one more of the longest is filled before another is begun.
         enough = -(-batch // (wide // int(lengths.max())))
-        sure.append((cost * enough, Layout(enough, wide, True)))
+        sure.append((cost * (serial + enough), Layout(enough, wide, True)))
         for rows in range(int(needed.min()), min(int(needed.max()), enough - 1) + 1):
             # The mean of the largest of as many as go together.
             further = sum(1 - np.mean(needed <= most) ** TOGETHER for most in range(rows, int(needed.max())))
-            usual.append((cost * (rows + FURTHER * further), Layout(rows, wide, False)))
+            usual.append((cost * (serial + rows + (serial + FURTHER) * further), Layout(rows, wide, False)))
     best, always = min(usual, default=min(sure)), min(sure)
     return best[1] if best[0] < (1 - SAVING) * always[0] else always[1]
 

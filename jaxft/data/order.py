@@ -21,6 +21,7 @@ def plan(
     rows: int,
     labels: Anywhere = None,
     strata: int = 0,
+    nested: bool = True,
 ) -> Int[Array, "rows B"]:
     """One row of example numbers per step; -1 where a step has no example.
 
@@ -41,9 +42,11 @@ def plan(
         rows: of the result, S.
         labels: [N] class numbers, for a stratified subset.
         strata: how many classes there are in them; 0 for a subset that is not stratified.
+        nested: false for a permutation of its own for each size of the subset.
     """
     n_train, per_epoch, lead = length.n_train, length.per_epoch, length.lead
-    drawn = jax.random.permutation(keys.stream(seeds, "data"), examples)
+    data_key = keys.stream(seeds, "data")
+    drawn = jax.random.permutation(data_key if nested else keys.at(data_key, n_train), examples)
     outside = ~stratified(jnp.asarray(labels), drawn, n_train, strata) if strata else jnp.argsort(drawn) >= n_train
 
     def shuffle(key):

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from jaxft import tree
+from jaxft import networks, tree
 from jaxft.errors import BadInput
 from jaxft.models import checkpoint as files
 from jaxft.models import compact, family, layers
 from jaxft.models.compact import Kept
 from jaxft.models.ports import folded as folded
 from jaxft.models.ports import merged as merged
+from jaxft.networks import Made
 from jaxft.types import Batch, Edit, Model, Out, Params, same
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "encoder"
@@ -31,20 +32,26 @@ class Checkpoint(NamedTuple):
     """As the user wrote it."""
     folder: Path
     family: str
+    """The `model_type`."""
     config: dict[str, Any]
     tokenizer: Any
     """A fast tokenizer of transformers."""
     fingerprint: str
     """16 hex digits of a hash over config and weights."""
+    made: Made | None = None
+    """The network in its place; `family` and `config` above are then those of that."""
 
 
 def open(name: str) -> Checkpoint:
     """Finds a checkpoint: `embedded`, a local folder, or a hub name, which is downloaded unless it is cached.
 
+    After a bar, `FOLDER|lstm(layers=4)`, the name says what is made of it; see `networks/`.
+
     Raises:
         BadInput: there is none, its architecture is not supported, or a file of it is missing or damaged.
     """
-    folder = _folder(name)
+    place, network = networks.load(name)
+    folder = _folder(place)
     config = files.read_json(folder / "config.json")
     try:
         family.find(config).names(config)
@@ -53,12 +60,19 @@ def open(name: str) -> Checkpoint:
     tokenizer = _tokenizer(folder)
     if len(tokenizer) > config["vocab_size"]:
         raise BadInput(f"{folder}: the tokenizer knows {len(tokenizer)} tokens, vocab_size is {config['vocab_size']}")
-    return Checkpoint(name, folder, config["model_type"], config, tokenizer, files.fingerprint(folder))
+    made = network(config) if network else None
+    config = made.config if made else config
+    return Checkpoint(name, folder, config["model_type"], config, tokenizer, files.fingerprint(folder), made)
 
 
 def positions(checkpoint: Checkpoint) -> int:
     """The longest example that the encoder can read, in tokens, special ones included."""
     return family.find(checkpoint.config).positions(checkpoint.config)
+
+
+def serial(checkpoint: Checkpoint) -> float:
+    """What it costs to go through a batch's columns, in rows; see `data.batch.layout`."""
+    return family.find(checkpoint.config).serial
 
 
 def build(
@@ -75,15 +89,18 @@ def build(
     Raises:
         BadInput: the tensors do not fit the config.
     """
-    kind, config = family.find(checkpoint.config), checkpoint.config
-    whole = assemble(config, classes)
+    made = checkpoint.made
+    told = files.read_json(checkpoint.folder / "config.json") if made else checkpoint.config
+    kind, whole = family.find(told), assemble(told, classes)
     shapes = {name: leaf.shape for name, leaf in jax.eval_shape(whole.init, jax.random.key(0)).items()}
-    tensors = files.read(checkpoint.folder)
+    if made:
+        shapes = {name: shapes[name] for name in made.taken}
     try:
-        params = files.pick(tensors, shapes, kind, kind.names(config))
-        return assemble(config, classes, dtype, kept), compact.cut(params, kept or {})
+        params = files.pick(files.read(checkpoint.folder), shapes, kind, kind.names(told)) if shapes else {}
     except BadInput as error:
         raise BadInput(f"{checkpoint.folder}: {error}") from None
+    model = assemble(checkpoint.config, classes, dtype, kept)
+    return model._replace(frozen=made.frozen if made else ()), compact.cut(params, kept or {})
 
 
 def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: Kept | None = None) -> Model:

@@ -42,6 +42,8 @@ class Family(NamedTuple):
     """What Hugging Face calls the bare encoder, and the encoder with a head."""
     draw: Callable[[Config, Key[Array, ""], Mapping[str, tuple[int, ...]]], Params] = drawn
     """`(config, key, shapes)` -> fresh values for parameters of these shapes, each from the key and its name."""
+    serial: float = 0.0
+    """What it costs, in rows, to go through a batch's columns one after the other; 0 where none waits for another."""
 
 
 def find(config: Config) -> Family:

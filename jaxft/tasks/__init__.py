@@ -13,6 +13,7 @@ from jaxft.data.tokenise import fingerprint, tokenise
 from jaxft.errors import BadInput
 from jaxft.tasks import halves
 from jaxft.tasks.source import Source
+from jaxft.trials import size
 from jaxft.types import Task
 
 
@@ -69,8 +70,7 @@ def _check_train(config: TaskConfig, source: Source) -> None:
     if len(counts) < 2:
         only, needed = (source.labels[int(labels[0])], "classes") if source.labels else (labels[0], "numbers")
         raise BadInput(f"task.train: all {len(labels)} examples have the label {only!r}; two {needed} are needed")
-    if config.n_train is not None and not 1 <= config.n_train <= len(labels):
-        raise BadInput(f"task.n_train: {config.n_train} is not between 1 and the {len(labels)} training examples")
+    size(config.n_train, len(labels))
 
 
 def check_length(length: int, source: Source, tokenizer: Any, positions: int) -> None:
