@@ -5,6 +5,9 @@ is timed as if it ran alone at the chip's ceiling, and the three are added: a su
 the other. (A program that hides one behind another can beat it by that.) Only what must be is counted: real tokens
 without padding, no random bits, attention whose scores never leave the chip, embeddings looked up by row, and of the
 last layer keys and values of all tokens but the rest for one token of each example, which is what the head reads.
+
+Of an LSTM every kernel of every layer sees every token, and there is no attention. That its steps wait for each other,
+and that its kernels are read again in each, is not reckoned: its bound is far below what any chip reaches.
 """
 
 from collections.abc import Collection, Mapping
@@ -132,13 +135,15 @@ def step_cost(
     else:
         reached = layers - _lowest(trained, layers)
     learning, inner, outer = _weights({name: shapes[name] for name in trained}, layers)
+    attended = tokens if _attends(shapes) else 0.0
+    squares = squares if _attends(shapes) else 0.0
     # What gradients go through: the upper layers, and the head.
     _, through, above = _weights({n: s for n, s in shapes.items() if _height(n, layers) >= layers - reached}, layers)
     lowered = 2 if dtype == "bfloat16" else 4
     moved = 32 * learning + (10 if dtype == "bfloat16" else 8) * (inside + outside)
     moved -= lowered * (inside + outside - through - above)
-    seen = 4 * width * (squares * (layers - 1) + tokens)
-    unseen = 8 * width * (squares * max(reached - 1, 0) + tokens * (reached > 0))
+    seen = 4 * width * (squares * (layers - 1) + attended)
+    unseen = 8 * width * (squares * max(reached - 1, 0) + attended * (reached > 0))
     return Cost(
         matmul=2 * ((inside + through + inner) * tokens + (outside + above + outer) * examples) + seen + unseen,
         optimizer=moved,
@@ -156,8 +161,9 @@ def evaluation_cost(
     """
     _, inside, outside = _weights(shapes, layers)
     forward, *_ = _passes(shapes, width, layers, dtype)
+    attention = 4 * width * (squares * (layers - 1) + tokens) if _attends(shapes) else 0.0
     return Cost(
-        matmul=2 * (inside * tokens + outside * examples) + 4 * width * (squares * (layers - 1) + tokens),
+        matmul=2 * (inside * tokens + outside * examples) + attention,
         optimizer=(8 if dtype == "bfloat16" else 4) * (inside + outside),
         elementwise=tokens * forward,
     )
@@ -200,7 +206,12 @@ def bound(cost: Cost, chip: Chip, dtype: str) -> Bound:
 def sizes(shapes: Shapes) -> tuple[int, int]:
     """Layers and width of an encoder."""
     layers = {name.split("/")[1] for name in shapes if name.startswith("layers/")}
-    return len(layers), shapes["layers/0/query/kernel"][0]
+    return len(layers), shapes["layers/0/query/kernel" if _attends(shapes) else "layers/0/forward/kernel"][0]
+
+
+def _attends(shapes: Shapes) -> bool:
+    """Whether it is a transformer, or a part of one, and not an LSTM."""
+    return not any(name.endswith("_state/kernel") for name in shapes)
 
 
 def _passes(shapes: Shapes, width: int, layers: int, dtype: str) -> tuple[int, int, int]:
@@ -217,7 +228,15 @@ def _passes(shapes: Shapes, width: int, layers: int, dtype: str) -> tuple[int, i
     state are read, and its gradient is written. Read again are what came out of the matmuls, but for the two that
     joined the stream, and what attention mixed. Embeddings: gradient and saved state are read, and added to rows of the
     table's gradient, which are read and written.
+
+    Of an LSTM of H units, per direction in float32: forward, what the inputs give to the gates is written and read (4 H
+    each), and gates, state and output are written (6 H); backward, these and what comes from above are read (7 H), and
+    the gradient of the gates is written and read (4 H each).
     """
+    if not _attends(shapes):
+        units = sum(shape[0] for name, shape in shapes.items() if name.endswith("_state/kernel"))
+        embedding = shapes["embeddings/word/embedding"][1]
+        return 4 * 14 * units + 8 * embedding, 4 * 15 * units + 16 * embedding, 4 * 6 * units + 4 * embedding
     size = 2 if dtype == "bfloat16" else 4
     before = tuple(f"layers/{i}/" for i in range(layers - 1))
     kernels = [shape for name, shape in shapes.items() if _is_kernel(name) and name.startswith(before)]
@@ -232,7 +251,7 @@ def _passes(shapes: Shapes, width: int, layers: int, dtype: str) -> tuple[int, i
 def _weights(shapes: Shapes, layers: int) -> tuple[int, int, int]:
     """All parameters; the weights of kernels that see every token; those of kernels that see one of each example."""
     kernels = {name: prod(shape) for name, shape in shapes.items() if _is_kernel(name)}
-    last = f"layers/{layers - 1}/"
+    last = f"layers/{layers - 1}/" if _attends(shapes) else "none"
     seeing = [name for name in kernels if name.startswith("layers/") and not name.startswith(last)]
     inside = sum(kernels.get(name, 0) for name in (*seeing, f"{last}key/kernel", f"{last}value/kernel"))
     return sum(map(prod, shapes.values())), inside, sum(kernels.values()) - inside

@@ -8,12 +8,11 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from jaxft import ceilings, cost, models, policies, replica, scale, train
+from jaxft import ceilings, cost, models, policies, train
 from jaxft.cost import Bound, Chip
-from jaxft.groups import Group, entry, pooled, prepare
+from jaxft.groups import Group, pooled, prepare
 from jaxft.memory import Memory, held, size
 from jaxft.models.known import known
 from jaxft.pool import Pool
@@ -23,7 +22,7 @@ from jaxft.stats.replay import replay
 from jaxft.store import Store
 from jaxft.study import Study
 from jaxft.trials import expand
-from jaxft.types import Split
+from jaxft.work import work
 
 RECORDS = Path(__file__).parent / "bench" / "records"
 
@@ -152,34 +151,6 @@ def reached(devices: Sequence, precision: str) -> tuple[float, float]:
     dtype, exact = ("bfloat16", "default") if lowered else ("float32", precision)
     flops = ceilings.matmul(devices, (across, across, across), dtype, exact)
     return flops, ceilings.copy(devices, size=max(2**24, 2**29 // len(devices)))
-
-
-def work(group: Group) -> scale.Work:
-    """What the trials of a group need, from the shapes of what they train and the lengths of their examples."""
-    like = entry(group.trials[0], group)
-    one = jax.eval_shape(lambda shared, entry: replica.init(group.recipe, shared, entry), group.shared, like)
-    w0 = jax.eval_shape(group.recipe.model.init, jax.random.key(0))
-    shapes = {name: leaf.shape for name, leaf in {**w0, **one.params}.items()}
-    layers, width = cost.sizes(shapes)
-    totals = [length.total for length in group.lengths.values()]
-    return scale.needs(
-        shapes,
-        _lengths(group.task.train),
-        np.concatenate([_lengths(split) for split in group.task.evals.values()]),
-        batch=group.recipe.batch,
-        steps=sum(totals) / len(totals),
-        evaluations=sum(-(-total // group.recipe.every) for total in totals) / len(totals),
-        width=width,
-        layers=layers,
-        dtype=group.precision,
-        shared=held(group.shared),
-        trained=one.params.keys(),
-    )
-
-
-def _lengths(split: Split) -> np.ndarray:
-    """Tokens of each example."""
-    return np.diff(np.asarray(split.offsets))
 
 
 def measured(chip: str, names: Collection[str], lengths: str, precision: str) -> float | None:

@@ -145,7 +145,7 @@ class Record:
 
     def ended(
         self, status: str, reason: str, *, policy: str, slots_per_device: int, device: str, precision: str,
-        probes: Mapping[str, float | None] | None = None,
+        probes: Mapping[str, float | None] | None = None, costs: Mapping[str, float] | None = None,
     ) -> Ended:  # fmt: skip
         """All that the rows of this trial need."""
         return Ended(
@@ -172,6 +172,7 @@ class Record:
             seconds=self.seconds,
             earlier=self.earlier,
             probes=probes or {},
+            costs=costs or {},
         )
 
 

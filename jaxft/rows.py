@@ -129,6 +129,8 @@ class Ended(NamedTuple):
     """Where it began, if that was at another width: "4 slots on each of 8 devices to step 120"."""
     probes: Mapping[str, float | None] = {}
     """The accuracy of each linear probe of its encoder; None where the trial was not completed."""
+    costs: Mapping[str, float] = {}
+    """By column, what it cost; only if the study asks."""
 
 
 def tables(ended: list[Ended], hp: Mapping[str, pa.DataType]) -> dict[str, pa.Table]:
@@ -139,7 +141,8 @@ def tables(ended: list[Ended], hp: Mapping[str, pa.DataType]) -> dict[str, pa.Ta
     layers = tree.layers({name for end in ended for e in end.evaluations for name in e.norms})
     norms = dict.fromkeys((GRADIENT + layer for layer in layers), NUMBER)
     probes = dict.fromkeys((PROBE + name for end in ended for name in end.probes), NUMBER)
-    trials = _table([_trial(end) for end in ended], COLUMNS["trials"] | probes)
+    costs = dict.fromkeys((name for end in ended for name in end.costs), NUMBER)
+    trials = _table([_trial(end) for end in ended], COLUMNS["trials"] | probes | costs)
     return {
         "evals": _table(evals, COLUMNS["evals"] | metrics | norms),
         "losses": _table(losses, COLUMNS["losses"]),
@@ -224,6 +227,7 @@ def _trial(end: Ended) -> dict[str, Any]:
         **{f"{stream}_seed": seed for stream, seed in end.trial.seeds._asdict().items()},
         "versions": versions(),
         **{PROBE + name: value for name, value in end.probes.items()},
+        **end.costs,
     }
 
 

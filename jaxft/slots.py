@@ -21,6 +21,7 @@ from jaxft.scheduler import Scheduler
 from jaxft.status import Status
 from jaxft.store import Ended
 from jaxft.trials import Trial
+from jaxft.work import Costs
 
 
 class Outside(NamedTuple):
@@ -63,7 +64,7 @@ class Slots:
 
     def __init__(
         self, group: Group, trials: Sequence[Trial], pool: Pool, flight: Flight, contest: Contest, policy: str = "",
-        best: Best | None = None,
+        best: Best | None = None, costs: Costs | None = None,
     ):  # fmt: skip
         """All slots are free at first.
 
@@ -75,6 +76,7 @@ class Slots:
             contest: decides who goes on; it knows what has ended before.
             policy: of the contest, for the rows.
             best: keeps the parameters of the best trials, if the study asks; for one process.
+            costs: what trials cost, if the study asks.
         """
         self._scheduler = Scheduler(trials, pool.slots)
         self._group, self._pool, self._flight, self._contest, self._policy = group, pool, flight, contest, policy
@@ -82,7 +84,7 @@ class Slots:
         self._records: dict[int, Record] = {}  # of the slots of this process
         self._outside: dict[str, Outside] = {}
         self._over = Over([], [])
-        self._best = best
+        self._best, self._costs = best, costs
         self._probe = probe.reader(group.recipe, group.shared.pretrained, group.probes, group.precision)
 
     @property
@@ -238,7 +240,8 @@ class Slots:
         self._over.trials.append(trial)
         if record:
             where = {"slots_per_device": self._pool.slots_per_device, "device": self._pool.device(record.slot)}
-            how = {"policy": self._policy, "precision": self._group.precision, "probes": probes}
+            costs = self._costs.of(trial, record.step) if self._costs else {}
+            how = {"policy": self._policy, "precision": self._group.precision, "probes": probes, "costs": costs}
             self._over.rows.append(record.ended(status, reason, **how, **where))
 
     def _agreed(self, report: Report) -> tuple["_Seen", np.ndarray, bool, bool]:

@@ -19,6 +19,7 @@ from jaxft.status import IN_STEP
 from jaxft.store import Ended, Part, Store
 from jaxft.study import Study
 from jaxft.trials import Trial, expand, share
+from jaxft.work import Costs
 
 
 def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fresh: bool = False) -> str:
@@ -68,16 +69,13 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
         progress.start(len(wanted), len(wanted) - len(missing))
         for group, width in zip(groups, widths, strict=True):
             names = {trial.id for trial in group.trials}
-            # Those in flight come first, wherever their seeds stand.
-            here = sorted((t for t in missing if t.id in names), key=lambda trial: trial.id not in flight.waiting)
+            here = sorted((t for t in missing if t.id in names), key=lambda t: _turn(t, group, flight, study.policy))
             best = Best(store.folder, group, study.eval.soups) if study.eval.soups else None
             if here:
                 if any(processes.told(flight.halt.asked)):  # in the last block of the group before
                     flight.stop()
                 contest = _contest(group, study.policy, past)
-                _run_group(
-                    group, here, pooled(group, width, there), store, flight, contest, study.policy, best, progress
-                )
+                _run_group(group, here, pooled(group, width, there), store, flight, contest, study, best, progress)
             if best:
                 best.serve()
         flight.over()
@@ -92,7 +90,7 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
 
 def _run_group(
     group: Group, trials: Sequence[Trial], pool: Pool, store: Store, flight: Flight, contest: Contest,
-    policy: str | None, best: Best | None, progress,
+    study: Study, best: Best | None, progress,
 ) -> None:  # fmt: skip
     """Of a pool that is gone, with its memory, when the next group's is made."""
     kept = store.resolved.get(group.name, {}).get("slots", {})
@@ -100,12 +98,21 @@ def _run_group(
         store.resolve(group.name, {"slots": {group.recipe.every: pool.slots_per_device}})
     store.examples(group.task)
     progress.compiled(pool.compile_seconds)
+    costs = Costs(group, pool) if study.eval.costs else None
+    slots = Slots(group, trials, pool, flight, contest, study.policy or "", best, costs)
     with flight.halt:
-        for news in work(Slots(group, trials, pool, flight, contest, policy or "", best), pool, flight):
+        for news in work(slots, pool, flight):
             store.append(list(news.rows))
             if best:
                 best.settle()
             progress.block(news)
+
+
+def _turn(trial: Trial, group: Group, flight: Flight, policy: str | None) -> tuple[bool, int]:
+    """When a trial has its turn: those in flight first, wherever their seeds stand; then the longest, so that none is
+    left when the queue is empty. A policy's cohorts stay as they are.
+    """
+    return trial.id not in flight.waiting, 0 if policy else -group.lengths[trial.id].total
 
 
 def _refuse_soups(study: Study, shard: tuple[int, int] | None) -> None:

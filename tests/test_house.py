@@ -22,6 +22,7 @@ FLOORS = [
     {"replica"},
     {"pool", "probe", "rehearse", "soups"},
     {"scheduler", "rows", "groups", "checkpoint", "folder", "locks", "shards"},
+    {"work"},
     {"store"},
     {"grid", "record", "best"},
     {"release", "flight"},

@@ -1,16 +1,23 @@
 """LSTMs: against torch's, in packed rows, from scratch, and in a study beside their encoder."""
 
+import time
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from studies import Quiet, rows
 
-from jaxft import config, models, networks
-from jaxft.data.batch import first_fit, gather
+from jaxft import config, models, networks, replica, train
+from jaxft.data.batch import Layout, first_fit, gather, layout, pack
 from jaxft.errors import BadInput
 from jaxft.models.recurrence import recur
 from jaxft.networks.lstm import TYPE
+from jaxft.pool import Pool
+from jaxft.recipe import Shared
+from jaxft.trials import Length
 from jaxft.types import Batch, Split
 
 LENGTHS = (5, 1, 9, 3, 7)
@@ -166,9 +173,124 @@ def test_a_width_only_for_random_embeddings():
         models.open("embedded|lstm(width=8, embeddings='trained')")
 
 
-def study(folder, name, **changes) -> config.Study:
-    return config.build(
-        config.flat(toys.study(folder))
-        | {"name": "s", "model": name, "out": str(folder / "run"), "train.lr": 1e-2, "task.n_train": 64}
-        | changes
+def test_beside_its_encoder_in_a_study(tmp_path):
+    """Words of a model's name reach the rows; what is frozen is not trained; sizes lie side by side in the slots."""
+    names = ["embedded", "embedded|scratch", "embedded|lstm(hidden=16, embeddings='frozen')"]
+    study = config.build(
+        {"train.epochs": 1, "train.lr": 1e-2, "seeds.init": 1, "seeds.order": "1..2", "task.n_train": "10%"}
+        | {"sweep": {"model": names}, "eval.every": 5, "pool.slots": 2, "pool.devices": 1, "out": str(tmp_path / "run")}
     )
+    found = rows(train.run(study, progress=Quiet()))
+    full = "embedded|lstm(layers=1, hidden=16, pooling='max', embeddings='frozen', width=0)"
+    assert set(found["model"]) == {"embedded", "embedded|scratch", full}
+    assert set(found["n_train"]) == {80}
+    assert found["final_score"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "taken", "trained"), [("random", False, True), ("trained", True, True), ("frozen", True, False)]
+)
+def test_whose_embeddings(embeddings, taken, trained):
+    word = "embeddings/word/embedding"
+    model, pretrained = models.build(models.open(f"embedded|lstm(hidden=8, embeddings='{embeddings}')"), 2)
+    assert list(pretrained) == [word] * taken
+    if taken:
+        _, whole = models.build(models.open("embedded"), 2)
+        np.testing.assert_array_equal(pretrained[word], whole[word])
+    recipe = toys.recipe(model, layout=Layout(4, 8, True))
+    one = jax.jit(partial(replica.init, recipe))(toys.shared(pretrained=pretrained), toys.entry())
+    assert (word in one.params) == trained
+
+
+def test_scratch_takes_nothing():
+    model, pretrained = models.build(models.open("embedded|scratch"), 2)
+    encoder, whole = models.build(models.open("embedded"), 2)
+    assert not pretrained
+    fresh = jax.eval_shape(model.init, jax.random.key(0))
+    assert fresh.keys() == jax.eval_shape(encoder.init, jax.random.key(0)).keys() > whole.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layers", "hidden"), [(1, 64), (1, 256), (4, 256)])
+def test_faster_than_a_loop_of_torch(layers, hidden, capsys):
+    """Whole steps of 8 replicas against torch's, one after the other; lengths as those of SST-2.
+
+    torch at its fastest of: padded or packed, one thread or two, all embeddings or those alone that the task has.
+    """
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    lengths = np.clip(rng.gamma(2.2, 5.2, 6000).astype(int) + 3, 3, 64)
+    words, known, batch, classes = 11600, 30522, 16, 2  # those of SST-2's training set, those of BERT's vocabulary
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    tokens = (words * rng.random(offsets[-1]) ** 3).astype(np.uint16)
+    split = Split(tokens, offsets, lengths.astype(np.int32), rng.integers(0, classes, 6000).astype(np.int32))
+    settings = SETTINGS | {"vocab_size": words, "embedding_size": 256, "hidden_size": hidden}
+    model = models.assemble(settings | {"num_hidden_layers": layers}, classes)
+    steps, replicas = 20, 8
+    found = layout(split, [], batch, serial=4.0)
+    recipe = toys.recipe(model, batch=batch, layout=found, every=steps, steps=10_000, max_epochs=1)
+    few = Split(tokens[: offsets[16]], offsets[:17], split.second[:16], split.labels[:16])
+    shared = Shared({}, split, {"dev": pack(few, 16, found.width)})
+    long = Length(6000, 1, 375, 0, 375)
+    like = toys.entry(**{"train.lr": 1e-3})._replace(length=Length(*(np.int32(x) for x in long)))
+    devices = jax.devices()[:2]
+    pool = Pool(recipe, shared, like, devices=devices, slots=replicas // len(devices), precision="highest")
+    pool.fill(dict.fromkeys(range(replicas), like))
+
+    def ours() -> float:
+        began = time.perf_counter()
+        pool.run(steps)
+        return replicas * steps * batch / (time.perf_counter() - began)
+
+    class Net(torch.nn.Module):
+        def __init__(self, vocabulary: int):
+            super().__init__()
+            self.word = torch.nn.Embedding(vocabulary, 256)
+            self.lstm = torch.nn.LSTM(256, hidden, layers, bidirectional=True, batch_first=True)
+            self.head = torch.nn.Linear(2 * hidden, classes)
+
+        def forward(self, rows, lengths, packed: bool):
+            x, there = self.word(rows), (torch.arange(rows.shape[1])[None] < lengths[:, None])[..., None]
+            if packed:
+                x = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+                x, _ = torch.nn.utils.rnn.pad_packed_sequence(self.lstm(x)[0], batch_first=True)
+            else:
+                x, _ = self.lstm(x)
+            return self.head(torch.where(there, x, -torch.inf).amax(dim=1))
+
+    def loop(vocabulary: int, packed: bool, threads: int):
+        net = Net(vocabulary)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+
+        def turn(steps: int = steps) -> float:
+            torch.set_num_threads(threads)
+            began = time.perf_counter()
+            for _ in range(steps):
+                chosen = rng.integers(0, 6000, batch)
+                rows = [torch.tensor(tokens[offsets[i] : offsets[i + 1]].astype(np.int64)) for i in chosen]
+                padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+                logits = net(padded, torch.tensor(lengths[chosen]), packed)
+                torch.nn.functional.cross_entropy(logits, torch.tensor(split.labels[chosen]).long()).backward()
+                torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+            return steps * batch / (time.perf_counter() - began)
+
+        turn(1)
+        return turn
+
+    ours()
+    lines = []
+    for vocabulary in (known, words):
+        rates = {(packed, n): loop(vocabulary, packed, n) for packed in (False, True) for n in (1, 2)}
+        best = max(rates, key=lambda key: rates[key](4))
+        pairs = [(ours(), rates[best]()) for _ in range(5)]
+        ratio = float(np.median([a / b for a, b in pairs]))
+        lines.append(ratio)
+        with capsys.disabled():
+            a, b = np.median(pairs, axis=0)
+            print(
+                f"\nLSTM-{layers}-{hidden}, {found.rows} rows of {found.width}: {a:.0f} examples/s against {b:.0f} of "
+                f"torch ({'packed' if best[0] else 'padded'}, {best[1]} threads, {vocabulary} embeddings): {ratio:.2f}"
+            )
+    assert lines[0] > 1

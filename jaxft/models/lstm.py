@@ -59,9 +59,7 @@ class Layer(nn.Module):
     sizes: Sizes
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "rows T D"], keep: Bool[Array, "T 2 rows"]
-    ) -> Float[Array, "rows T W"]:
+    def __call__(self, x: Float[Array, "rows T D"], keep: Bool[Array, "T 2 rows"]) -> Float[Array, "rows T W"]:
         """The outputs of both directions side by side; `keep` is `kept` of the batch."""
         s = self.sizes
         inputs = [Linear(x.shape[-1], 4 * s.hidden, s.dtype, name=way)() for way in WAYS]

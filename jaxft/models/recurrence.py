@@ -20,8 +20,8 @@ def recur(
         a = z_t + h_{t-1} U,    i, f, o = sigmoid(a_i, a_f, a_o),   g = tanh(a_g)
         c_t = f c_{t-1} + i g,  h_t = o tanh(c_t);   where not `keep`, h_{t-1} and c_{t-1} are 0 instead
 
-    The gates are in the order i, f, g, o, as in torch, H of each: G = 4 H. Plain, the gradient of U would be added up in each step of the
-    loop; by hand it is one matmul after it, and the loop backward has one matmul a step.
+    The gates are in the order i, f, g, o, as in torch, H of each: G = 4 H. Plain, the gradient of U would be added up
+    in each step of the loop; by hand it is one matmul after it, and the loop backward has one matmul a step.
 
     Args:
         z: what the inputs give to the gates, biases included.
@@ -65,10 +65,10 @@ def _unrecur(saved, upper):
         # Of each gate, through its sigmoid or tanh.
         da = [dc * g * i * (1 - i), dc * last * f * (1 - f), dc * i * (1 - g * g), dh * t * o * (1 - o)]
         da = jnp.concatenate(da, axis=-1)
-        back = _matmul("wrg,whg->wrh", da, rounded)
+        back = _matmul("wrg,wgh->wrh", da, turned)
         return tuple(jnp.where(kept[..., None], x, 0.0) for x in (back, dc * f)), da
 
-    none = jnp.zeros_like(h[0])
+    none, turned = jnp.zeros_like(h[0]), rounded.swapaxes(1, 2)  # in each step it would be turned anew
     _, da = lax.scan(step, (none, none), (upper, gates, c, before(c), keep), reverse=True)
     dtype = rounded.dtype
     into = partial(jnp.einsum, preferred_element_type=jnp.float32)

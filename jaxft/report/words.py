@@ -83,5 +83,6 @@ def cell(value: object, column: str = "") -> str:
             return ""
         if column in ("p", "corrected_p") or column.endswith("_p"):
             return f"{value:.2g}" if value >= 0.0001 else f"{value:.1e}"
-        return str(int(value)) if value == int(value) and abs(value) < 1e6 and column in ("df", "n") else number(value)
+        whole = column in ("df", "n") and abs(value) < 1e6 and value == int(value)
+        return str(int(value)) if whole else number(value)
     return str(value)
