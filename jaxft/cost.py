@@ -252,7 +252,7 @@ def _weights(shapes: Shapes, layers: int) -> tuple[int, int, int]:
     """All parameters; the weights of kernels that see every token; those of kernels that see one of each example."""
     kernels = {name: prod(shape) for name, shape in shapes.items() if _is_kernel(name)}
     last = f"layers/{layers - 1}/" if _attends(shapes) else "none"
-    seeing = [name for name in kernels if name.startswith("layers/") and not name.startswith(last)]
+    seeing = [name for name in kernels if name.startswith(("layers/", "embeddings/")) and not name.startswith(last)]
     inside = sum(kernels.get(name, 0) for name in (*seeing, f"{last}key/kernel", f"{last}value/kernel"))
     return sum(map(prod, shapes.values())), inside, sum(kernels.values()) - inside
 

@@ -67,7 +67,9 @@ def _varying(rows: Sequence[Row]) -> list[str]:
 
 
 def _settings(row: Row, names: Sequence[str]) -> str:
-    return clean(", ".join(f"{n.removeprefix('hp.').removesuffix('_seed')} {row[n]}" for n in names))
+    """What a row has of these columns; the arguments of another row's method it has not."""
+    had = [name for name in names if row[name] is not None and row[name] == row[name]]
+    return clean(", ".join(f"{n.removeprefix('hp.').removesuffix('_seed')} {row[n]}" for n in had))
 
 
 def _seeds(row: Row) -> tuple[int, int]:

@@ -33,10 +33,12 @@ CONFIGS = {
     "bert": CONFIG,
     "roberta": CONFIG
     | {"model_type": "roberta", "vocab_size": 300, "type_vocab_size": 1, "max_position_embeddings": 14},
+    "electra": CONFIG | {"model_type": "electra", "embedding_size": 8},
 }
 HEADS = {
     "bert": ("BertModel", "BertForSequenceClassification"),
     "roberta": ("RobertaModel", "RobertaForSequenceClassification"),
+    "electra": ("ElectraModel", "ElectraForSequenceClassification"),
 }
 every_kind = pytest.mark.parametrize("kind", CONFIGS, indirect=True)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
@@ -65,7 +67,7 @@ def params(kind) -> dict[str, np.ndarray]:
 def folder(tmp_path, kind, params) -> Path:
     """A good checkpoint with a tokenizer, to be damaged."""
     checkpoint.save(tmp_path, CONFIGS[kind], params)
-    if kind == "bert":
+    if kind != "roberta":
         (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     else:
         toys.bpe().save(str(tmp_path / "tokenizer.json"))

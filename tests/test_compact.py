@@ -16,7 +16,7 @@ from jaxft.recipe import Shared
 from jaxft.types import Split
 
 WORD, POSITION = compact.WORD, compact.POSITION
-KINDS = {"bert": toys.BERT, "roberta": toys.ROBERTA}
+KINDS = {"bert": toys.BERT, "roberta": toys.ROBERTA, "electra": toys.ELECTRA}
 
 
 def some(n: int, seed: int):
@@ -65,7 +65,7 @@ def test_fresh_rows_are_those_of_the_whole_table(setting):
     settings, kept = setting
     key = jax.random.key(5)
     whole, small = (jax.jit(models.assemble(settings, 2, kept=rows).init)(key) for rows in (None, kept))
-    assert small[WORD].shape == (len(kept[WORD]), 32)
+    assert small[WORD].shape == (len(kept[WORD]), settings.get("embedding_size", 32))
     assert whole.keys() == small.keys()
     for name in whole:
         rows = kept.get(name, slice(None))

@@ -246,7 +246,10 @@ def test_rate_and_params_may_be_batched(tiny):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type: found 'gpt2', supported: bert, camembert, roberta, xlm-roberta"),
+        (
+            {"model_type": "gpt2"},
+            "model_type: found 'gpt2', supported: bert, camembert, deberta-v2, electra",
+        ),
         ({"model_type": "layers"}, "found 'layers', supported: bert"),
         ({"model_type": None}, "found None, supported: bert"),
         ({"model_type": ["bert"]}, "found ['bert'], supported: bert"),

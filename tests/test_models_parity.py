@@ -82,8 +82,9 @@ def _both(folder: Path, config: dict, classes: int, ids, types, there, **more) -
 
 
 def _named_as_theirs(params: dict, kind: str) -> dict:
-    prefix = "bert" if kind == "bert" else "roberta"
+    prefix = kind if kind in ("bert", "electra") else "roberta"
     parts = {
+        "embeddings/project": f"{prefix}.embeddings_project",
         "embeddings/word": f"{prefix}.embeddings.word_embeddings",
         "embeddings/position": f"{prefix}.embeddings.position_embeddings",
         "embeddings/type": f"{prefix}.embeddings.token_type_embeddings",
@@ -141,7 +142,7 @@ CASES = [
 ]
 
 
-def _saved(folder: Path, kind: str, case: tuple) -> dict:
+def _saved(folder: Path, kind: str, case: tuple, embedding: int = 0) -> dict:
     """A random model in a folder, with a table of positions that is long enough for 17 tokens; its config."""
     seed, _, layers, heads, width, inner, act, pad, types, over = case
     torch.manual_seed(seed)
@@ -153,7 +154,8 @@ def _saved(folder: Path, kind: str, case: tuple) -> dict:
         num_attention_heads=heads,
         intermediate_size=inner,
         hidden_act=act,
-        max_position_embeddings=LONGEST + over + (0 if kind == "bert" else pad + 1),
+        max_position_embeddings=LONGEST + over + (0 if kind in ("bert", "electra") else pad + 1),
+        **({"embedding_size": embedding} if embedding else {}),
         type_vocab_size=types,
         pad_token_id=pad,
         layer_norm_eps=1e-6,
@@ -174,6 +176,15 @@ def _texts(seed: int, pad: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     types = (np.arange(LONGEST)[None, :] >= (LENGTHS // 2)[:, None]) * there
     ids = rng.integers(0, 49, there.shape)
     return ids + (ids >= pad), types, there
+
+
+@pytest.mark.parametrize(("case", "embedding"), [(CASES[0], 16), (CASES[1], 20), (CASES[3], 8)])
+def test_electra_with_narrow_embeddings(tmp_path, case, embedding):
+    config = _saved(tmp_path, "electra", case, embedding)
+    seed, classes, *_, pad, _, _ = case
+    found, wanted = _both(tmp_path, config, classes, *_texts(seed, pad))
+    assert ("electra.embeddings_project.weight" in wanted) == (embedding != config["hidden_size"])
+    _assert_equal(found, wanted)
 
 
 @pytest.mark.parametrize(

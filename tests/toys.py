@@ -117,6 +117,8 @@ BERT = {
     "type_vocab_size": 2,
 }
 
+ELECTRA = BERT | {"model_type": "electra", "embedding_size": 24}
+
 ROBERTA = BERT | {
     "model_type": "roberta",
     "vocab_size": 300,

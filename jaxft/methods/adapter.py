@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxft import keys, tree
+from jaxft.errors import BadInput
 from jaxft.models.ports import ADAPTERS
 from jaxft.types import Count, Method, Params, Positive
 
@@ -29,12 +30,17 @@ def adapter(size: Count = 64, std: Positive = 1e-3) -> Method:
         size: the inner width; 8, 64 and 256 in the paper.
         std: of the first kernels; from 1e-2 on a larger one harms, says the paper.
 
+    Raises:
+        BadInput: the model is no transformer (when the method is traced).
+
     Source:
         Houlsby et al. 2019, "Parameter-efficient transfer learning for NLP" (arXiv 1902.00751), section 2.1, figure 2.
     """
 
     def start(w0: Params, key: Key[Array, ""]) -> Params:
         ports: Params = {}
+        if "layers/0/output/kernel" not in w0:
+            raise BadInput("method.adapter: its places are the layers of a transformer, and the model has none")
         for layer in range(tree.depth(w0)):
             width = w0[f"layers/{layer}/output/kernel"].shape[1]
             for part in ADAPTERS:

@@ -49,9 +49,9 @@ def lnsr(weight: NotNegative = 1.0, std: NotNegative = 0.01, layer: Natural = 0)
 
     def loss(objective: Objective, forward: Forward, ctx: Ctx) -> Objective:
         def with_penalty(params, batch: Batch, key=None, edit=same, out=None) -> Float[Array, ""]:
-            width = ctx.w0["embeddings/word/embedding"].shape[1]
-            z = std * drawn(ctx.key, batch.segments, batch.positions, width)
             out = out or forward(params, batch, key, edit)
+            width = out.hidden[layer + 1].shape[-1]  # the first is the embeddings
+            z = std * drawn(ctx.key, batch.segments, batch.positions, width)
             moved = forward(params, batch, key, _apart.shifted(edit, f"layers/{layer}", z))
             return objective(params, batch, key, edit, out) + weight * _distance(out, moved, batch, layer + 1)
 
@@ -74,7 +74,7 @@ def _distance(plain: Out, moved: Out, batch: Batch, begin: int) -> Float[Array, 
     inside = (batch.segments[:, :, None] == number[None, None, :]).astype(here.dtype)
     of_tokens = inside @ (here / jnp.maximum(inside.sum(axis=(0, 1)), 1.0))
     total = jnp.float32(0)
-    for one, other in list(zip(plain.hidden, moved.hidden, strict=True))[begin + 1 :]:  # the first is the embeddings
+    for one, other in list(zip(plain.hidden, moved.hidden, strict=True))[begin + 1 :]:
         square = jnp.sum(jnp.square((other - one).astype(jnp.float32)), axis=-1)
         total += jnp.sum(square * (here if square.ndim == 1 else of_tokens))
     return total

@@ -61,7 +61,7 @@ def open(name: str) -> Checkpoint:
     if len(tokenizer) > config["vocab_size"]:
         raise BadInput(f"{folder}: the tokenizer knows {len(tokenizer)} tokens, vocab_size is {config['vocab_size']}")
     made = network(config) if network else None
-    config = made.config if made else config
+    config = dict(made.config) if made else config
     return Checkpoint(name, folder, config["model_type"], config, tokenizer, files.fingerprint(folder), made)
 
 

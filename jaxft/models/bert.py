@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxft.models import layers
+from jaxft.models import layers, sizes
 from jaxft.models.family import Config, Family
-from jaxft.models.layers import Linear, Sizes, dense
+from jaxft.models.layers import Linear, dense
+from jaxft.models.sizes import Sizes
 from jaxft.types import Batch, Edit, Out
 
 PREFIX = "bert."
@@ -29,15 +30,15 @@ class Network(nn.Module):
 
 def names(config: Config) -> dict[str, str]:
     """Our module names, with those of Hugging Face."""
-    encoder = layers.names(layers.sizes(config).layers) | {"pooler": "pooler.dense"}
+    encoder = layers.names(sizes.read(config).layers) | {"pooler": "pooler.dense"}
     return {ours: PREFIX + theirs for ours, theirs in encoder.items()} | {"classifier": "classifier"}
 
 
 FAMILY = Family(
     types=("bert",),
-    network=lambda config, classes, dtype="float32": Network(layers.sizes(config, dtype), classes),
+    network=lambda config, classes, dtype="float32": Network(sizes.read(config, dtype), classes),
     names=names,
-    positions=lambda config: layers.sizes(config).positions,
+    positions=lambda config: sizes.read(config).positions,
     prefix=PREFIX,
     fresh=("classifier",),
     optional=("pooler",),

@@ -5,7 +5,7 @@ shapes of parameters; fresh values come from `fresh`, since they depend on the s
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,83 +14,12 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from jaxft import keys
-from jaxft.errors import BadInput
 from jaxft.models import ports
-from jaxft.models.operations import attend, gelu, lookup, product, read
+from jaxft.models.operations import ACTIVATIONS, attend, gelu, lookup, product, read
+from jaxft.models.sizes import Sizes
 from jaxft.types import Batch, Edit, Params
 
 zeros = nn.initializers.zeros
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": gelu,
-    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
-    "relu": jax.nn.relu,
-}
-
-
-class Sizes(NamedTuple):
-    """What a config says of an encoder; the names are ours."""
-
-    vocabulary: int
-    positions: int
-    types: int
-    width: int
-    heads: int
-    layers: int
-    inner: int
-    act: str
-    eps: float
-    std: float
-    """Of the normal distribution of fresh kernels and embeddings."""
-    dtype: str = "float32"
-    """What linear maps and attention compute in; parameters are float32."""
-
-
-def sizes(config: Mapping[str, Any], dtype: str = "float32") -> Sizes:
-    """Reads a Hugging Face config of the BERT kind; `dtype` is not from there.
-
-    Raises:
-        BadInput: a size is missing or not a positive integer, or the encoder is of a kind that is not built.
-    """
-
-    def size(key: str) -> int:
-        value = config.get(key)
-        if type(value) is not int or not 1 <= value < 2**31:
-            raise BadInput(f"config.json: {key}: found {value!r}, a positive integer is accepted")
-        return value
-
-    def number(key: str, default: float) -> float:
-        value = config.get(key, default)
-        if type(value) not in (int, float) or not 0 <= value < 2**127:
-            raise BadInput(f"config.json: {key}: found {value!r}, a number from 0 is accepted")
-        return float(value)
-
-    for key, accepted in (
-        ("hidden_act", tuple(ACTIVATIONS)),
-        ("position_embedding_type", ("absolute",)),
-        ("is_decoder", (False,)),
-    ):
-        value = config.get(key, accepted[0])
-        if value not in accepted:
-            raise BadInput(f"config.json: {key}: found {value!r}, accepted: {', '.join(map(str, accepted))}")
-    width, heads = size("hidden_size"), size("num_attention_heads")
-    if width % heads:
-        accepted = f"a multiple of num_attention_heads ({heads})"
-        raise BadInput(f"config.json: hidden_size: found {width}, {accepted} is accepted")
-    return Sizes(
-        vocabulary=size("vocab_size"),
-        positions=size("max_position_embeddings"),
-        types=size("type_vocab_size") if "type_vocab_size" in config else 2,
-        width=width,
-        heads=heads,
-        layers=size("num_hidden_layers"),
-        inner=size("intermediate_size"),
-        act=config.get("hidden_act", "gelu"),
-        eps=number("layer_norm_eps", 1e-12),
-        std=number("initializer_range", 0.02),
-        dtype=dtype,
-    )
 
 
 def fresh(key: Key[Array, ""], shapes: Mapping[str, tuple[int, ...]], std: float) -> Params:
@@ -206,29 +135,41 @@ class Table(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Word, position and type embeddings, normalised. `shift` is the table's row of position 0."""
+    """Word, position and type embeddings, normalised, and made as wide as the layers. `shift` is the table's row of
+    position 0.
+    """
 
     sizes: Sizes
     shift: int = 0
 
     @nn.compact
-    def __call__(self, batch: Batch, edit: Edit) -> Float[Array, "rows T D"]:
+    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Float[Array, "rows T D"]:
         """Embeds tokens [rows, T]."""
         s = self.sizes
-        word = Table(s.vocabulary, s.width, name="word")()
-        position = Table(s.positions, s.width, name="position")()
+        word = Table(s.vocabulary, s.embedding, name="word")()
+        position = Table(s.positions, s.embedding, name="position")()
         # A row of T tokens has no position above T - 1.
         position = position[self.shift : self.shift + batch.tokens.shape[1]]
-        kind = Table(s.types, s.width, name="type")()
+        kind = Table(s.types, s.embedding, name="type")()
         types = batch.types if s.types > 1 else jnp.zeros_like(batch.types)  # with one type, both texts are of it
         x = edit("embeddings/word", read(word, batch.tokens)) + lookup(kind, types) + lookup(position, batch.positions)
-        return Norm(s.eps, name="norm")(x)
+        x = edit("embeddings", drop("embeddings", Norm(s.eps, name="norm")(x)))
+        if s.embedding == s.width:
+            return x
+        return dense(x, Linear(s.embedding, s.width, s.dtype, name="project")()).astype(jnp.float32)
+
+
+Relative = Callable[[Array, Array, Map, Map, Edit], tuple[Array, int]]
+"""`(q, k, query, key, drop) -> (bias, scores)`: what attention adds for where tokens stand, before it is scaled, and of
+how many sorts its scores are then the sum. Called inside a layer, whose queries, keys and their maps it gets.
+"""
 
 
 class Layer(nn.Module):
     """A post-norm transformer layer: attention, then feed-forward, each added to its input and normalised."""
 
     sizes: Sizes
+    relative: Relative | None = None
 
     @nn.compact
     def __call__(
@@ -238,19 +179,23 @@ class Layer(nn.Module):
 
         Its dropout sites are "attention", "attention_out" and "output".
         """
-        s = self.sizes
+        s, bias, scores = self.sizes, None, 1
         query, key, value = (Linear(s.width, s.width, s.dtype, name=name)() for name in ("query", "key", "value"))
         # Padding, segment 0, reads padding only, so that no token is left without a key.
-        if at is None:
+        if at is None or self.relative:
             q, k, v = dense(x, query), dense(x, key), dense(x, value)
             mask = segments[:, :, None] == segments[:, None, :]
+            if self.relative:
+                bias, scores = self.relative(q, k, query, key, drop)
         else:
             row = at // x.shape[1]
             k, v = lookup(dense(x, key), row), lookup(dense(x, value), row)
             x = lookup(x.reshape(-1, s.width), at[:, None])
             q = dense(x, query)
             mask = segments.reshape(-1)[at][:, None, None] == segments[row][:, None, :]
-        mixed = attend(q, k, v, mask, s.heads, lambda p: drop("attention", p))
+        mixed = attend(q, k, v, mask, s.heads, lambda p: drop("attention", p), bias, scores)
+        if at is not None and self.relative:
+            x, mixed = (lookup(each.reshape(-1, s.width), at[:, None]) for each in (x, mixed))
         mixed = dense(mixed, Linear(s.width, s.width, s.dtype, name="attention_out")())
         x = Norm(s.eps, name="attention_norm")(x + self._adapted(ports.ADAPTERS[0], drop("attention_out", mixed)))
         inner = ACTIVATIONS[s.act](dense(x, Linear(s.width, s.inner, s.dtype, name="intermediate")()))
@@ -266,6 +211,7 @@ class Layers(nn.Module):
     """The layers, named "0", "1", ... ."""
 
     sizes: Sizes
+    relative: Relative | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "rows T D"], batch: Batch, drop: Edit, edit: Edit) -> tuple:
@@ -277,7 +223,7 @@ class Layers(nn.Module):
         for i in range(self.sizes.layers):
             at = batch.first if i == last else None
             inside = lambda site, y, i=i: drop(f"layers/{i}/{site}", y)  # noqa: E731
-            x = Layer(self.sizes, name=str(i))(x, batch.segments, inside, at)
+            x = Layer(self.sizes, self.relative, name=str(i))(x, batch.segments, inside, at)
             x = edit(f"layers/{i}", x if at is None else x[:, 0])
             hidden.append(x)
         return tuple(hidden)
@@ -285,8 +231,7 @@ class Layers(nn.Module):
 
 def encode(sizes: Sizes, batch: Batch, drop: Edit, edit: Edit, shift: int = 0) -> tuple[Array, ...]:
     """Hidden states after the embeddings and after each layer, as in `Out`; to be called inside a family's network."""
-    x = Embeddings(sizes, shift, name="embeddings")(batch, edit)
-    x = edit("embeddings", drop("embeddings", x))
+    x = Embeddings(sizes, shift, name="embeddings")(batch, drop, edit)
     return (x, *Layers(sizes, name="layers")(x, batch, drop, edit))
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxft import keys
 from jaxft.errors import BadInput
+from jaxft.models import ports
 from jaxft.models.family import Config, Family
 from jaxft.models.layers import Linear, Table, dense
 from jaxft.models.operations import lookup, read
@@ -49,7 +50,10 @@ class State(nn.Module):
     def __call__(self) -> tuple[Array, Array]:
         """The kernel, and what the matmul reads of it."""
         kernel = self.param("kernel", nn.initializers.zeros, (self.hidden, 4 * self.hidden))
-        ready = self.has_variable("params", "rounded")
+        low = ports.low(self)
+        if low is not None:  # folded in once, and not in each step of the loop
+            kernel = kernel + low.scale * (low.a @ low.b)
+        ready = self.has_variable("params", "rounded") and low is None
         return kernel, self.get_variable("params", "rounded") if ready else kernel.astype(self.dtype)
 
 
@@ -175,7 +179,8 @@ def sizes(config: Config, dtype: str = "float32") -> Sizes:
             raise BadInput(f"config.json: {key}: found {value!r}, a positive integer is accepted")
     if config.get("pooling") not in POOLINGS:
         raise BadInput(f"config.json: pooling: found {config.get('pooling')!r}, accepted: {', '.join(POOLINGS)}")
-    return Sizes(*told.values(), config["pooling"], dtype)
+    vocabulary, embedding, hidden, layers = told.values()
+    return Sizes(vocabulary, embedding, hidden, layers, config["pooling"], dtype)
 
 
 def names(config: Config) -> dict[str, str]:

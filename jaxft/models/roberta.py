@@ -5,30 +5,34 @@ of the pooler. Positions count the tokens of an example. Hugging Face counts tho
 with the padding token itself in it ("<pad>") is numbered otherwise there.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxft.errors import BadInput
-from jaxft.models import layers
+from jaxft.models import layers, sizes
 from jaxft.models.family import Config, Family
-from jaxft.models.layers import Linear, Sizes, dense
+from jaxft.models.layers import Linear, dense
+from jaxft.models.sizes import Sizes
 from jaxft.types import Batch, Edit, Out
 
 PREFIX = "roberta."
 
 
 class Head(nn.Module):
-    """Two linear maps with tanh between them, and dropout before each; the first computes in `dtype`."""
+    """Two linear maps with `act` between them, and dropout before each; the first computes in `dtype`."""
 
     width: int
     classes: int
     dtype: str
+    act: Callable[[Array], Array] = jnp.tanh
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B D"], drop: Edit) -> Float[Array, "*B C"]:
         """The logits of examples, from what stands at their first tokens; or of all tokens."""
-        x = jnp.tanh(dense(drop("first", x), Linear(self.width, self.width, self.dtype, name="dense")()))
+        x = self.act(dense(drop("first", x), Linear(self.width, self.width, self.dtype, name="dense")()))
         return dense(drop("classifier/dense", x), Linear(self.width, self.classes, name="out_proj")())
 
 
@@ -53,11 +57,11 @@ def read(config: Config, dtype: str = "float32") -> tuple[Sizes, int]:
     Raises:
         BadInput: a size is refused, or pad_token_id is odd or leaves no position.
     """
-    sizes, pad = layers.sizes(config, dtype), config.get("pad_token_id", 1)
-    if type(pad) is not int or not 0 <= pad < sizes.positions - 1:
-        accepted = f"a number from 0 and below max_position_embeddings - 1 ({sizes.positions - 1})"
+    found, pad = sizes.read(config, dtype), config.get("pad_token_id", 1)
+    if type(pad) is not int or not 0 <= pad < found.positions - 1:
+        accepted = f"a number from 0 and below max_position_embeddings - 1 ({found.positions - 1})"
         raise BadInput(f"config.json: pad_token_id: found {pad!r}, {accepted} is accepted")
-    return sizes, pad + 1
+    return found, pad + 1
 
 
 def names(config: Config) -> dict[str, str]:
@@ -69,8 +73,8 @@ def names(config: Config) -> dict[str, str]:
 
 def positions(config: Config) -> int:
     """As many as the table has rows from that of the first token on."""
-    sizes, begin = read(config)
-    return sizes.positions - begin
+    found, begin = read(config)
+    return found.positions - begin
 
 
 FAMILY = Family(

@@ -38,9 +38,10 @@ def read(text: str) -> tuple[str, spec.Call | None]:
     if not bar:
         return text, None
     calls = spec.bind(spec.parse(rest, "model"), "network")
-    if len(calls) > 1:
+    call, *more = calls
+    if more:
         raise BadInput(f"model: one network in a checkpoint's place, found {spec.write(calls)!r}")
-    return checkpoint.strip(), calls[0]
+    return checkpoint.strip(), call
 
 
 def load(text: str) -> tuple[str, Network | None]:
