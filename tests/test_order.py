@@ -142,3 +142,20 @@ def test_trials_of_unequal_subsets_and_data_seeds_lie_side_by_side():
     for row, n_train, data in zip(np.asarray(together), sizes, seeds, strict=True):
         assert np.array_equal(row, one(n_train, data))
     assert not np.array_equal(together[0], together[3])
+
+
+def test_independent_subsets_are_draws_of_their_own():
+    """Of one data seed a larger subset does not hold the smaller one; nested it does. Each has its size."""
+
+    def subset(n_train, nested):
+        length = Length(n_train, 1, -(-n_train // 8), 0, 1)
+        how = {"examples": 200, "batch": 8, "max_epochs": 1, "before": 0, "rows": 25, "nested": nested}
+        rows = np.asarray(plan(Seeds(*map(np.uint32, (0, 1, 1, 1, 5))), length, **how))
+        return set(rows[rows >= 0].tolist())
+
+    small, large = (subset(n, True) for n in (40, 80))
+    assert small < large
+    assert (len(small), len(large)) == (40, 80)
+    small, large = (subset(n, False) for n in (40, 80))
+    assert (len(small), len(large)) == (40, 80)
+    assert 5 < len(small & large) < 28  # 16 by chance

@@ -283,3 +283,22 @@ def test_a_regression_with_halves_is_scored_on_both(base, tmp_path):
             assert curves["loss"][split].iloc[-1] == pytest.approx(np.mean((logits[:, 0] - labels) ** 2), rel=1e-6)
         losses = run.losses.set_index("trial")["train_loss"][row.trial]
         assert losses[-5:].mean() < losses[:5].mean()
+
+
+def test_what_trials_cost_and_the_longest_first(base, tmp_path):
+    """Costs are columns of trials/, in proportion to the examples; the results are those without."""
+    sizes = {"sweep": {"task.n_train": [8, 20]}, "seeds": {"init": 1, "order": "1..2"}, "eval": {"every": 2}}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with_costs = sizes | {"eval": {"every": 2, "costs": True}}
+    one, other = (study(base, tmp_path / name, **how) for name, how in (("a", with_costs), ("b", sizes)))
+    found, plain = rows(train.run(one, progress=Quiet())), rows(train.run(other, progress=Quiet()))
+    assert (found["infer_per_second"] > 0).all()
+    assert found["infer_per_second"].nunique() == 1
+    flops = found.groupby("n_train")["train_flops"].unique()
+    assert flops[20][0] / flops[8][0] == pytest.approx(20 / 8)
+    assert not {"train_flops", "infer_per_second"} & set(plain)
+    np.testing.assert_array_equal(found["final_score"], plain["final_score"])
+    order = store.load(tmp_path / "b" / "run").trials
+    first = order[order["n_train"] == 20]["slot"]
+    assert sorted(first) == [0, 1], "those with more steps were the first to have a slot"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxft import spec, trials
-from jaxft.config import EvalConfig, SeedGrid, StopConfig, Study, TrainConfig
+from jaxft.config import EvalConfig, SeedGrid, StopConfig, Study, TaskConfig, TrainConfig
 from jaxft.errors import BadInput
 from jaxft.study import PoolConfig
 from jaxft.trials import Seeds, expand, group, identify, read_shard, seeds, share
@@ -310,3 +310,59 @@ def test_how_a_study_is_run_changes_no_trial():
     here = Study()
     there = replace(here, out="elsewhere", pool=PoolConfig(slots=3, devices=2, checkpoint_minutes=0.5))
     assert [trial.id for trial in trials.expand(here)] == [trial.id for trial in trials.expand(there)]
+
+
+@pytest.mark.parametrize(
+    ("n_train", "there", "found"),
+    [(None, 7, 7), (3, 7, 3), ("10%", 67349, 6734), ("100%", 7, 7), ("0.1%", 1000, 1), ("33.3%", 1000, 333)],
+)
+def test_how_many_examples_a_share_is(n_train, there, found):
+    assert trials.size(n_train, there) == found
+
+
+@pytest.mark.parametrize(("n_train", "there"), [(8, 7), ("10%", 9), ("0.05%", 1000)])
+def test_a_share_of_too_few(n_train, there):
+    with pytest.raises(BadInput, match=f"task.n_train: {n_train} is not between 1 and the {there} training examples"):
+        trials.size(n_train, there)
+
+
+@pytest.mark.parametrize("n_train", ["10", "0%", "101%", "-5%", "ten%", "1e1%", "%", 0, 1.5])
+def test_what_is_no_size(n_train):
+    with pytest.raises(BadInput, match=r"task\.n_train: expected an integer of at least 1 or a share such as 10%"):
+        expand(Study(task=TaskConfig(n_train=n_train)))
+
+
+def test_keys_that_go_together():
+    pairs = {"method, train.lr": [["vanilla", 1e-4], ["bitfit", 1e-3]], "train.epochs": [1, 2]}
+    found = expand(Study(seeds=SeedGrid(init=1, order=1), sweep=pairs))
+    told = [(t.fixed["method"], t.hp["train.lr"], t.fixed["train.epochs"]) for t in found]
+    assert told == [("vanilla", 1e-4, 1), ("vanilla", 1e-4, 2), ("bitfit", 1e-3, 1), ("bitfit", 1e-3, 2)]
+    alone = expand(Study(seeds=SeedGrid(init=1, order=1), method="bitfit", train=TrainConfig(lr=1e-3, epochs=2)))
+    assert alone[0].id == found[3].id, "how a setting came about is no part of a trial"
+
+
+@pytest.mark.parametrize(
+    ("sweep", "said"),
+    [
+        ({"method,train.lr": [["vanilla"]]}, "expected lists of 2 values, one for each key, found ['vanilla']"),
+        ({"method,train.lr": []}, "expected a list of lists of values, found []"),
+        ({"method,train.lr": [["vanilla", "fast"]]}, "sweep.train.lr: expected a number of at least 0, found 'fast'"),
+        ({"method,train.l": [["vanilla", 1e-4]]}, "sweep.train.l: not a key to sweep over; did you mean train.lr?"),
+        ({"method,train.lr": [["vanilla", 1e-4]], "train.lr": [1e-3]}, "sweep.train.lr: there twice"),
+        ({"train.lr,train.lr": [[1e-4, 1e-3]]}, "sweep.train.lr: there twice"),
+    ],
+)
+def test_what_cannot_go_together(sweep, said):
+    with pytest.raises(BadInput) as error:
+        expand(Study(sweep=sweep))
+    assert said in str(error.value)
+
+
+def test_a_network_is_named_with_all_of_its_arguments():
+    """So that a trial's id does not depend on which of them were written."""
+    one, other = (
+        expand(Study(model=name, seeds=SeedGrid(init=1, order=1)))[0]
+        for name in ("embedded|lstm(hidden=256)", "embedded | lstm(layers=1)")
+    )
+    assert one.id == other.id
+    assert one.fixed["model"].startswith("embedded|lstm(layers=1, hidden=256, ")

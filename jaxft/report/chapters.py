@@ -8,7 +8,7 @@ import pandas as pd
 
 import jaxft
 from jaxft import config
-from jaxft.report import about_methods, about_seeds, about_studies, about_training, page
+from jaxft.report import about_methods, about_seeds, about_sizes, about_studies, about_training, page
 from jaxft.report.part import Part
 from jaxft.report.summary import summary
 from jaxft.report.words import count, listed
@@ -44,11 +44,16 @@ NAMES = (
     "expected_maximum_band",
     "failures",
     "gradient_norms",
+    "learning_curve",
     "method_settings",
     "methods",
     "multibootstrap",
     "permutation",
     "seeds_needed",
+    "size_costs",
+    "size_crossing",
+    "size_gap",
+    "size_needed",
     "studies",
     "successive_halving",
     "trials",
@@ -80,7 +85,8 @@ def compose(studies: Sequence[Scores], sources: Sequence[str]) -> tuple[str, Tab
                 tables.setdefault(name, []).append((study.name, frame))
     if len(studies) > 1:
         chapters.insert(0, _of_all(scored, tables))
-        chapters[:0] = _of_methods(studies, tables)
+        chapters[:0] = _apart(about_methods.chapters(studies), tables)
+        chapters[:0] = _apart(about_sizes.chapters(studies), tables)
     trials = sum(len(study.trials) for study in studies)
     tasks = list(dict.fromkeys(study.task for study in studies))
     title = f"What the seeds decide: {listed(tasks, 4)}"
@@ -124,8 +130,8 @@ def _of_all(scored: Sequence[Scores], tables: Tables) -> page.Chapter:
     return page.Chapter("all", "All studies", "", [first, *parts])
 
 
-def _of_methods(studies: Sequence[Scores], tables: Tables) -> list[page.Chapter]:
-    chapters = about_methods.chapters(studies)
+def _apart(chapters: list[page.Chapter], tables: Tables) -> list[page.Chapter]:
+    """Chapters about settings, whose tables are kept by what they are about."""
     for chapter in chapters:
         for part in chapter.parts:
             for name, table in part.tables.items():

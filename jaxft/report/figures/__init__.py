@@ -12,12 +12,14 @@ from jaxft.report.figures.seeds import (
     spread,
     variance_shares,
 )
+from jaxft.report.figures.sizes import by_compute, gaps, learning_curves
 from jaxft.report.figures.studies import across_tasks, differences, distributions, maxima
 from jaxft.report.figures.svg import inline
 from jaxft.report.figures.training import correlation, curves, early_stopping, ensembles, failures, gradients
 
 __all__ = [
     "across_tasks",
+    "by_compute",
     "correlation",
     "curves",
     "densities",
@@ -27,10 +29,12 @@ __all__ = [
     "ensembles",
     "expected_maximum",
     "failures",
+    "gaps",
     "gradients",
     "grid",
     "heat_map",
     "inline",
+    "learning_curves",
     "maxima",
     "schedules",
     "spread",
