@@ -253,7 +253,8 @@ def _weights(shapes: Shapes, layers: int) -> tuple[int, int, int]:
     kernels = {name: prod(shape) for name, shape in shapes.items() if _is_kernel(name)}
     last = f"layers/{layers - 1}/" if _attends(shapes) else "none"
     seeing = [name for name in kernels if name.startswith(("layers/", "embeddings/")) and not name.startswith(last)]
-    inside = sum(kernels.get(name, 0) for name in (*seeing, f"{last}key/kernel", f"{last}value/kernel"))
+    everywhere = [f"{last}{part}/kernel" for part in ("key", "value", "cross_key", "cross_value")]
+    inside = sum(kernels.get(name, 0) for name in (*seeing, *everywhere))
     return sum(map(prod, shapes.values())), inside, sum(kernels.values()) - inside
 
 

@@ -396,7 +396,7 @@ def test_missing_and_damaged_files(folder):
         ("{", "not JSON"),
         ("", "not JSON"),
         ("[1]", "found a list"),
-        ("{}", "model_type: found None, supported: bert, "),
+        ("{}", "model_type: found None, supported: bart, bert, "),
         (config.replace('"bert"', '"roberta5"'), "found 'roberta5'"),
         (config.replace("40", "12"), "the tokenizer knows 13 tokens, vocab_size is 12"),
     ):

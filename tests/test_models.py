@@ -248,11 +248,11 @@ def test_rate_and_params_may_be_batched(tiny):
     [
         (
             {"model_type": "gpt2"},
-            "model_type: found 'gpt2', supported: bert, camembert, deberta-v2, electra",
+            "model_type: found 'gpt2', supported: bart, bert, camembert, deberta-v2",
         ),
-        ({"model_type": "layers"}, "found 'layers', supported: bert"),
-        ({"model_type": None}, "found None, supported: bert"),
-        ({"model_type": ["bert"]}, "found ['bert'], supported: bert"),
+        ({"model_type": "layers"}, "found 'layers', supported: bart"),
+        ({"model_type": None}, "found None, supported: bart"),
+        ({"model_type": ["bert"]}, "found ['bert'], supported: bart"),
         ({"hidden_act": "swish"}, "hidden_act: found 'swish', accepted: gelu, gelu_new, relu"),
         ({"hidden_act": ["gelu"]}, "hidden_act: found"),
         ({"position_embedding_type": "relative_key"}, "accepted: absolute"),

@@ -15,6 +15,8 @@ from jaxft.types import Anywhere, Split
 WORD, POSITION = "embeddings/word/embedding", "embeddings/position/embedding"
 SIZE = {WORD: "vocab_size", POSITION: "max_position_embeddings"}
 """Where a config says how many rows a table has."""
+START = "decoder_start_token_id"
+"""Where it names a token that the model puts in of itself."""
 
 Kept = Mapping[str, Int[np.ndarray, " rows"]]
 """The kept rows of each table, ascending; a table that is not named is kept whole."""
@@ -23,7 +25,8 @@ Kept = Mapping[str, Int[np.ndarray, " rows"]]
 def kept(config: family.Config, splits: Iterable[Split]) -> Kept:
     """The rows that examples of these splits can touch: their tokens, and positions up to the longest of them."""
     splits, kind = list(splits), family.find(config)
-    words = np.unique(np.concatenate([np.unique(split.tokens) for split in splits])).astype(np.int32)
+    first = [[config[START]]] if START in config else []  # which a decoder puts before a text
+    words = np.unique(np.concatenate([*(np.unique(split.tokens) for split in splits), *first])).astype(np.int32)
     if POSITION.rpartition("/")[0] not in kind.names(config):
         return {WORD: words}
     longest = max(int(np.diff(split.offsets).max()) for split in splits)
@@ -39,7 +42,10 @@ def renumbered(split: Split, kept: Kept) -> Split:
 
 def smaller(config: family.Config, kept: Kept) -> family.Config:
     """The config of an encoder that has only the kept rows."""
-    return {**config, **{SIZE[table]: len(rows) for table, rows in kept.items()}}
+    found = {**config, **{SIZE[table]: len(rows) for table, rows in kept.items()}}
+    if START in config and WORD in kept:
+        found[START] = int(np.searchsorted(kept[WORD], config[START]))
+    return found
 
 
 def cut(params: Mapping[str, Anywhere], kept: Kept) -> dict[str, Anywhere]:

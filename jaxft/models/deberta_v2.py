@@ -147,10 +147,10 @@ def read_kind(config: Config) -> Kind:
     for key, accepted in fixed.items():
         if config.get(key, accepted) != accepted:
             raise BadInput(f"config.json: {key}: found {config[key]!r}, accepted: {accepted!r}")
-    heads, width = config.get("num_attention_heads"), config.get("hidden_size")
-    if config.get("attention_head_size") not in (None, width // heads):
+    whole = read_sizes(config)
+    if config.get("attention_head_size", whole.width // whole.heads) != whole.width // whole.heads:
         found = config["attention_head_size"]
-        raise BadInput(f"config.json: attention_head_size: found {found!r}, accepted: {width // heads}")
+        raise BadInput(f"config.json: attention_head_size: found {found!r}, accepted: {whole.width // whole.heads}")
     norm = config.get("norm_rel_ebd", "none")
     if norm not in ("none", "layer_norm"):
         raise BadInput(f"config.json: norm_rel_ebd: found {norm!r}, accepted: none, layer_norm")

@@ -5,15 +5,15 @@ is no architecture of Hugging Face: its config's `model_type` is our own.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxft import keys
 from jaxft.errors import BadInput
+from jaxft.keys import named
 from jaxft.models import ports
 from jaxft.models.family import Config, Family
 from jaxft.models.layers import Linear, Table, dense
@@ -156,7 +156,7 @@ def draw(config: Config, key: Key[Array, ""], shapes: Mapping[str, tuple[int, ..
     """
 
     def one(name: str, shape: tuple[int, ...]) -> Array:
-        own = keys.named(key, name)
+        own = named(key, name)
         if name.endswith("/embedding"):
             return jax.random.normal(own, shape, jnp.float32)
         recurrent, bias = name.startswith("layers/"), name.endswith("/bias")
@@ -173,7 +173,9 @@ def sizes(config: Config, dtype: str = "float32") -> Sizes:
     Raises:
         BadInput: a size is missing or not a positive integer, or a pooling that there is not.
     """
-    told = {key: config.get(key) for key in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers")}
+    told: dict[str, Any] = {
+        key: config.get(key) for key in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers")
+    }
     for key, value in told.items():
         if type(value) is not int or not 1 <= value < 2**31:
             raise BadInput(f"config.json: {key}: found {value!r}, a positive integer is accepted")

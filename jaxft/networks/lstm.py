@@ -41,7 +41,7 @@ def lstm(
         raise BadInput(f"model: lstm: width: found {width}, but embeddings are those of the checkpoint")
 
     def made(config: Config) -> Made:
-        across = config.get("embedding_size", config["hidden_size"])
+        across = config.get("embedding_size") or config.get("hidden_size") or config["d_model"]
         own = {
             "model_type": TYPE,
             "vocab_size": config["vocab_size"],
