@@ -15,8 +15,9 @@ class TaskConfig:
     """What is learned: a GLUE task, texts of your own with classes or numbers, or the generated task.
 
     Args:
-        name: a GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli; snli, scitail or sick; `text` for
-            your own data; `generated` for the one that jaxft makes.
+        name: a GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli; snli, scitail or sick; yelp_review,
+            yelp_polarity, amazon_reviews, imdb or ag_news; `text` for your own data; `generated` for
+            the one that jaxft makes.
         path: folder that holds the files, that `datasets` saved, or that TFDS prepared (as array_record);
             `hub:OWNER/NAME` or `hub:OWNER/NAME:CONFIG` loads through `datasets`, `tfds:NAME` or
             `tfds:NAME/CONFIG` what TFDS has prepared; a GLUE task needs only `hub` or `tfds`.

@@ -12,7 +12,7 @@ GOOD = "s\ty\nthe cat\tno\na dog\tyes\n"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "mrcp"}, "task.name: 'mrcp' is unknown; accepted are cola, "),
+        ({"name": "mrcp"}, "task.name: 'mrcp' is unknown; accepted are ag_news, "),
         ({"name": "mrcp"}, "did you mean mrpc?"),
         ({"path": "nowhere"}, "task.path: no folder nowhere"),
         ({"train": "train.csv"}, "task.train: no file "),
