@@ -262,7 +262,7 @@ DATA = {
     "another kind of file": case(
         "a.txt: the file's name ends in none of .tsv, .csv, .jsonl", task={"train": "a.txt"}, files={"data/a.txt": "a"}
     ),
-    "an unknown task": case("task.name: 'rta' is unknown; accepted are ag_news, ", "did you mean", task={"name": "rta"}),
+    "an unknown task": case("task.name: 'rta' is unknown; accepted are ag_", "did you mean", task={"name": "rta"}),
     "a GLUE task with columns": case("task.text: rte has its own", task={"name": "rte", "text": "a"}),
     "a GLUE task on other files": case("no column 'sentence1'; the columns are sentence, label", task={"name": "rte"}),
     "a metric": case("task.metric: 'bleu' is unknown; accepted are accuracy, ", task={"metric": "bleu"}),
@@ -309,7 +309,7 @@ DATA = {
     "a length of no word": case("task.max_length: 2 is too short; 3 is the least", task={"max_length": 2}),
     "a batch above the train set": case("train.batch_size: 21, but there are 20 training", train={"batch_size": 21}),
     "a batch above the subset": case("train.batch_size: 4, but there are 3 training", task={"n_train": 3}),
-    "a subset above the train set": case("task.n_train: 21 is not between 1 and the 20 training examples", task={"n_train": 21}),
+    "a subset above the train set": case("task.n_train: 21 is not between 1 and the 20", task={"n_train": 21}),
     "strata of numbers": case(
         "task.stratified: text has no classes: its labels are numbers", task={"regression": True, "stratified": True},
         files={TRAIN: NUMBERS, DEV: NUMBERS},
