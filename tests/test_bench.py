@@ -135,6 +135,8 @@ def test_a_named_size_becomes_an_ordinary_checkpoint(tmp_path, monkeypatch):
     assert lengths.mean() == pytest.approx(inputs.spread(3668, inputs.LENGTHS["mrpc"].train_quantiles).mean())
     (tmp_path / "minilm").mkdir()
     assert inputs.made(config.load(None, ["--model", "minilm"]), None, tmp_path).model == "minilm"
+    beside = inputs.made(config.load(None, ["--model", "roberta-base|lstm(hidden=8)"]), None, tmp_path / "other")
+    assert beside.model == f"{tmp_path / 'other' / 'model'}|lstm(hidden=8)"
 
 
 # arithmetic

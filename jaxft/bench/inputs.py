@@ -76,8 +76,9 @@ def made(study: Study, lengths: str | None, folder: Path) -> Study:
     """
     from jaxft import models
 
-    if study.model in SIZES and not Path(study.model).is_dir():
-        study = replace(study, model=str(checkpoint(folder / "model", SIZES[study.model])))
+    name, bar, network = study.model.partition("|")
+    if name in SIZES and not Path(name).is_dir():
+        study = replace(study, model=f"{checkpoint(folder / 'model', SIZES[name])}{bar}{network}")
     if lengths is not None:
         tokenizer = models.open(study.model).tokenizer
         study = replace(study, task=task(folder / "task", LENGTHS[lengths], tokenizer, study.task.max_length))

@@ -1,9 +1,12 @@
 """A bench in progress: who takes part, the rounds, and the rows that come out."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+import jax
 
 from jaxft import ceilings, groups, models, study, train, trials
 from jaxft.bench import Asked, peers, record, rounds, table
@@ -15,6 +18,7 @@ from jaxft.ceilings import Ceilings
 from jaxft.cost import Chip
 from jaxft.errors import BadInput
 from jaxft.groups import Group
+from jaxft.networks.lstm import TYPE
 from jaxft.study import Study
 
 BUSY = 0.1  # of a core: more than a process may use that has nothing to do
@@ -47,7 +51,7 @@ class Session:
         devices = train.devices(study)
         self.about = record.about(devices) | settings(self.asked, group)
         say("measuring what this machine can do")
-        self._reach(devices, study, group)
+        self._reach(devices, group)
         for width in self.asked.widths:
             say(f"compiling ours at width {width}")
             self.ours.append(Ours(group, devices, width, self.asked.seconds))
@@ -58,7 +62,7 @@ class Session:
                 side.rounds.append(side.turn(number))
             for peer in list(self.peers):
                 self._turn(peer, number)
-        self._reach(devices, study, group)  # again: what counts is the best that it did
+        self._reach(devices, group)  # again: what counts is the best that it did
         if self.asked.profile:
             self.ours[-1].profile(self.asked.profile)
 
@@ -92,9 +96,9 @@ class Session:
             say(f"doubtful: before a turn this process still used {idle:.0%} of a core, with nothing to do")
         say(f"recorded in {self.asked.record}")
 
-    def _reach(self, devices: Sequence, study: Study, group: Group) -> None:
+    def _reach(self, devices: Sequence, group: Group) -> None:
         """The ceilings, or better ones than before."""
-        found = ceilings.measure(devices, _matmuls(study, group), group.precision)
+        found = ceilings.measure(devices, _matmuls(group), group.precision)
         self.reached = found if self.reached is None else ceilings.best(self.reached, found)
 
     def _formula(self) -> Formula:
@@ -111,8 +115,12 @@ class Session:
                 continue
             try:
                 where = peers.device(devices)
-                folder, seconds = models.open(study.model).folder, self.asked.seconds
-                job = Job(group, folder, study.train, study.eval.batch_size, study.task.max_length, seconds, where)
+                found, seconds = models.open(study.model), self.asked.seconds
+                if found.family == TYPE:
+                    raise Absent("it would train the checkpoint, and not the LSTM in its place")
+                job = Job(
+                    group, found.folder, study.train, study.eval.batch_size, study.task.max_length, seconds, where
+                )
                 say(f"looking for the fastest setting of {name}")
                 if name == "compiled":
                     peer = peers.compiled(job, settings or [peers.fastest(job, "longest").setting])
@@ -166,11 +174,12 @@ def settings(asked: Asked, group: Group) -> dict[str, Any]:
     }
 
 
-def _matmuls(study: Study, group: Group) -> list[tuple[int, int, int]]:
-    """The largest matmuls of the encoder, for one replica and for eight at a time."""
-    config = models.open(study.model).config
+def _matmuls(group: Group) -> list[tuple[int, int, int]]:
+    """The largest matmuls of the model, for one replica and for eight at a time."""
+    shapes = jax.eval_shape(group.recipe.model.init, jax.random.key(0))
+    largest = max((leaf.shape for name, leaf in shapes.items() if name.endswith("/kernel")), key=math.prod)
     tokens = group.recipe.layout.rows * group.recipe.layout.width
-    return [(tokens * many, config["hidden_size"], config["intermediate_size"]) for many in (1, 8)]
+    return [(tokens * many, *largest) for many in (1, 8)]
 
 
 def _line(error: Exception) -> str:
