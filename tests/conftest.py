@@ -9,6 +9,7 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
+os.environ.setdefault("JAXFT_CACHE", str(Path(__file__).parents[1] / ".cache" / "data"))
 # Most of the suite's time is compiling what then runs for milliseconds: LLVM need not optimise it, here nor in the
 # processes that tests start. `optimised` undoes it for a file; XLA_FLAGS=--xla_backend_optimization_level=3 for a run,
 # since of two the last counts.

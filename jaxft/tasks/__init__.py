@@ -9,12 +9,13 @@ from typing import Any
 
 from jaxft import metrics
 from jaxft.config import TaskConfig
+from jaxft.data import cache
 from jaxft.data.tokenise import fingerprint, tokenise
 from jaxft.errors import BadInput
 from jaxft.tasks import halves
 from jaxft.tasks.source import Source
 from jaxft.trials import size
-from jaxft.types import Task
+from jaxft.types import Split, Task
 
 
 def find() -> dict[str, ModuleType]:
@@ -40,9 +41,7 @@ def load(config: TaskConfig, tokenizer: Any, positions: int) -> Task:
     _check_train(config, source)
     metrics.check(metric, len(source.labels))
     check_length(config.max_length, source, tokenizer, positions)
-    splits = {
-        name: tokenise(split.texts, split.labels, tokenizer, config.max_length) for name, split in source.splits.items()
-    }
+    splits = _tokenised(source, tokenizer, config.max_length)
     return Task(
         name=config.name,
         labels=source.labels,
@@ -52,6 +51,18 @@ def load(config: TaskConfig, tokenizer: Any, positions: int) -> Task:
         metrics=metrics.fitting(len(source.labels)),
         fingerprint=fingerprint(source.labels, splits),
     )
+
+
+def _tokenised(source: Source, tokenizer: Any, length: int) -> dict[str, Split]:
+    """All splits; of a large data set from the cache, if it has been there before."""
+
+    def make() -> dict[str, Split]:
+        return {name: tokenise(split.texts, split.labels, tokenizer, length) for name, split in source.splits.items()}
+
+    if sum(len(split.labels) for split in source.splits.values()) < cache.LEAST:
+        return make()
+    name = cache.key({name: (split.texts, split.labels) for name, split in source.splits.items()}, tokenizer, length)
+    return cache.kept(name, make, lambda splits: fingerprint(source.labels, splits))
 
 
 def read(config: TaskConfig) -> Source:
