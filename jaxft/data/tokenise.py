@@ -23,8 +23,11 @@ def tokenise(
 
     Of two texts the longer one is cut first, token by token, as Hugging Face does. Labels become int32, or float32
     where they are floats. `tokenizer` is a fast one of transformers, which has a thread for each core. Beside the texts
-    memory is taken for the arrays, twice for a moment, and for two numbers of Python an example. Raises BadInput where an
-    example has no token, or token types other than 0s and then 1s, and where all have more tokens than 32 bits can count.
+    memory is taken for the arrays, twice for a moment, and for two numbers of Python an example.
+
+    Raises:
+        BadInput: an example has no token, or token types other than 0s and then 1s, or all have more tokens together
+            than 32 bits can count.
     """
     tokens, second, lengths = [], [], []
     dtype = np.min_scalar_type(max(tokenizer.get_vocab().values()))
