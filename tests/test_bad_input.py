@@ -487,7 +487,7 @@ def test_a_data_set_out_of_reach_is_one_line_at_once(here, capsys, monkeypatch, 
         put(here / path, content)
     began = time.monotonic()
     line = refused(capsys, *words)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     for part in said:
         assert part in line
 
