@@ -117,9 +117,45 @@ def test_the_start_token_is_kept_and_renumbered(setting):
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def test_a_start_token_that_no_config_names_is_kept_too(setting):
+    """It is 2 then, which no text has to hold."""
+    config, params = setting
+    config = {name: value for name, value in config.items() if name != "decoder_start_token_id"}
+    texts = split()
+    texts = texts._replace(tokens=np.where(texts.tokens == 2, 1, texts.tokens))
+    kept = compact.kept(config, [texts])
+    assert 2 in kept[compact.WORD]
+    whole, small = models.assemble(config, CLASSES), models.assemble(config, CLASSES, kept=kept)
+    one = whole.apply(params, pad(texts, jnp.arange(4), 16)).logits
+    mine = pad(compact.renumbered(texts, kept), jnp.arange(4), 16)
+    other = small.apply({n: jnp.asarray(x) for n, x in compact.cut(params, kept).items()}, mine).logits
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_families_without_a_decoder_ignore_the_key():
+    for found in (None, 500):
+        plain = toys.ELECTRA | {"vocab_size": 30}
+        kept = compact.kept(plain | {"decoder_start_token_id": found}, [split()])
+        np.testing.assert_array_equal(kept[compact.WORD], compact.kept(plain, [split()])[compact.WORD])
+
+
+@pytest.mark.parametrize("prefix", ["model.", ""])
+@pytest.mark.parametrize("held", ["shared", "encoder.embed_tokens", "decoder.embed_tokens"])
+def test_any_copy_of_the_word_embeddings_is_read(setting, tmp_path, held, prefix):
+    config, params = setting
+    files.save(tmp_path, config, params)
+    tensors = files.read(tmp_path)
+    tensors[f"model.{held}.weight"] = tensors.pop("model.shared.weight")
+    tensors = {name.replace("model.", prefix, 1): value for name, value in tensors.items()}
+    kind, shapes = family.find(config), {name: x.shape for name, x in params.items()}
+    found = files.pick(tensors, shapes, kind, kind.names(config))
+    np.testing.assert_array_equal(found["embeddings/word/embedding"], params["embeddings/word/embedding"])
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"vocab_size": "30"}, "vocab_size: found '30', a positive integer is accepted"),
         ({"decoder_ffn_dim": 8}, "decoder_ffn_dim: found 8, accepted: the encoder's, 40"),
         ({"decoder_attention_heads": 4}, "decoder_attention_heads: found 4, accepted: the encoder's, 3"),
         ({"encoder_layers": 0}, "encoder_layers: found 0, a positive integer is accepted"),

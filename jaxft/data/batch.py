@@ -144,7 +144,7 @@ def pack(split: Split, rows: int, width: int) -> Packed:
     width = max(width, _rounded(lengths.max()))
     row, offset = _first_fit(lengths, width)
     count = int(row.max()) + 1
-    rows = min(rows, count)
+    rows = -(-count // -(-count // rows))  # in as few batches, all about as full
     of = row // rows
     number = np.zeros_like(of)  # within its batch
     for batch in range(of.max() + 1):

@@ -159,9 +159,6 @@ def read_config(config: Config, dtype: str = "float32") -> tuple[Sizes, int, flo
     for side, count in zip(SIDES, counts, strict=True):
         if type(count) is not int or not 1 <= count < 2**15:
             raise BadInput(f"config.json: {side}_layers: found {count!r}, a positive integer is accepted")
-    begin = config.get("decoder_start_token_id", 2)
-    if type(begin) is not int or not 0 <= begin < config.get("vocab_size", 0):
-        raise BadInput(f"config.json: decoder_start_token_id: found {begin!r}, the number of a token is accepted")
     found = sizes.read(
         {
             "vocab_size": config.get("vocab_size"),
@@ -177,6 +174,9 @@ def read_config(config: Config, dtype: str = "float32") -> tuple[Sizes, int, flo
         },
         dtype,
     )
+    begin = config.get("decoder_start_token_id", 2)
+    if type(begin) is not int or not 0 <= begin < found.vocabulary:
+        raise BadInput(f"config.json: decoder_start_token_id: found {begin!r}, the number of a token is accepted")
     return found, counts[0], math.sqrt(found.width) if config.get("scale_embedding") else 1.0, begin
 
 
@@ -220,4 +220,6 @@ FAMILY = Family(
     optional=(),
     architectures=("BartModel", "BartForSequenceClassification"),
     draw=draw,
+    begin=lambda config: read_config(config)[3],
+    tied={"embeddings/word": tuple(f"{PREFIX}{side}.embed_tokens" for side in SIDES)},
 )

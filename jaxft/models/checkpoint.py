@@ -144,8 +144,10 @@ def pick(
         if name.rsplit("/", 1)[0] in (*kind.fresh, *absent):
             continue
         whole = _theirs(name, names)
-        key = whole if whole in tensors else whole.removeprefix(kind.prefix)
-        if key in tensors:
+        module, leaf = name.rsplit("/", 1)
+        every = [whole, *(f"{other}.{LEAVES[leaf]}" for other in kind.tied.get(module, ()))]
+        key = next((key for one in every for key in (one, one.removeprefix(kind.prefix)) if key in tensors), None)
+        if key is not None:
             found = tensors[key]
             wanted = shape[::-1] if name.endswith("/kernel") else shape
             if (found.dtype, found.shape) != (np.float32, wanted):

@@ -16,7 +16,7 @@ WORD, POSITION = "embeddings/word/embedding", "embeddings/position/embedding"
 SIZE = {WORD: "vocab_size", POSITION: "max_position_embeddings"}
 """Where a config says how many rows a table has."""
 START = "decoder_start_token_id"
-"""Where it names a token that the model puts in of itself."""
+"""Where a config names the token that a family's network puts in of itself, if it does (`Family.begin`)."""
 
 Kept = Mapping[str, Int[np.ndarray, " rows"]]
 """The kept rows of each table, ascending; a table that is not named is kept whole."""
@@ -25,7 +25,8 @@ Kept = Mapping[str, Int[np.ndarray, " rows"]]
 def kept(config: family.Config, splits: Iterable[Split]) -> Kept:
     """The rows that examples of these splits can touch: their tokens, and positions up to the longest of them."""
     splits, kind = list(splits), family.find(config)
-    first = [[config[START]]] if START in config else []  # which a decoder puts before a text
+    begin = kind.begin(config)
+    first = [] if begin is None else [[begin]]  # which a decoder puts before a text
     words = np.unique(np.concatenate([*(np.unique(split.tokens) for split in splits), *first])).astype(np.int32)
     if POSITION.rpartition("/")[0] not in kind.names(config):
         return {WORD: words}
@@ -43,8 +44,9 @@ def renumbered(split: Split, kept: Kept) -> Split:
 def smaller(config: family.Config, kept: Kept) -> family.Config:
     """The config of an encoder that has only the kept rows."""
     found = {**config, **{SIZE[table]: len(rows) for table, rows in kept.items()}}
-    if START in config and WORD in kept:
-        found[START] = int(np.searchsorted(kept[WORD], config[START]))
+    begin = family.find(config).begin(config)
+    if begin is not None and WORD in kept:
+        found[START] = int(np.searchsorted(kept[WORD], begin))
     return found
 
 

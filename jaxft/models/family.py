@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -42,6 +43,10 @@ class Family(NamedTuple):
     """What Hugging Face calls the bare encoder, and the encoder with a head."""
     draw: Callable[[Config, Key[Array, ""], Mapping[str, tuple[int, ...]]], Params] = drawn
     """`(config, key, shapes)` -> fresh values for parameters of these shapes, each from the key and its name."""
+    begin: Callable[[Config], int | None] = lambda config: None
+    """The token that the network puts in of itself, whatever the texts; None where it puts in none."""
+    tied: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Our name of a module -> other names, with the prefix, under which a checkpoint may hold the same values."""
     serial: float = 0.0
     """What it costs, in rows, to go through a batch's columns one after the other; 0 where none waits for another."""
 
