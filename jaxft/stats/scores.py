@@ -16,7 +16,7 @@ from jaxft import release, store
 from jaxft.errors import BadInput
 from jaxft.folder import URL
 from jaxft.release import foreign
-from jaxft.stats import table
+from jaxft.stats import named, table
 from jaxft.stats.cells import Frame, short
 from jaxft.stats.table import Table
 from jaxft.store import Run
@@ -175,11 +175,14 @@ def _parts(source: str, found: Table, run: Run | None = None) -> Iterator[Scores
             f"{source}: column {short(unlike[0])} differs in every row, so it is neither a seed (whose name ends in "
             "_seed) nor a setting that trials share; leave it out"
         )
+    called = {name: named.settings(name, trials[name]) for name in settings}
     for key, rows in trials.groupby(["task", *settings], sort=False, dropna=False):
         task, *values = (value.item() if hasattr(value, "item") else value for value in key)
         # Not a number is what another method's trials have of an argument: it is no setting of these.
         setting = {name: value for name, value in zip(settings, values, strict=True) if value == value}
-        said = [f"task {short(task)}"] * (tasks > 1) + [f"{name} {short(value)}" for name, value in setting.items()]
+        said = [f"task {short(task)}"] * (tasks > 1) + [
+            f"{name} {called[name][value]}" for name, value in setting.items()
+        ]
         name = ", ".join([source, *said])
         metrics = rows["metric"].drop_duplicates().tolist()
         if len(metrics) > 1:

@@ -4,16 +4,15 @@ After Wang, Khabsa and Ma 2020, "To Pretrain or Not to Pretrain" (arXiv 2006.086
 encoder and a model from scratch closes as examples are added. No jax here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from jaxft import spec
 from jaxft.errors import BadInput
-from jaxft.stats import pairs
+from jaxft.stats import named, pairs
 from jaxft.stats.cells import Frame
 from jaxft.stats.scores import Scores
 
@@ -48,11 +47,12 @@ def points(studies: Sequence[Scores]) -> list[Point]:
         BadInput: tasks or metrics differ, fewer than two sizes, or a setting without a score.
     """
     pairs.comparable(list(studies))
+    called = named.models(str(study.setting.get("model", "")) for study in studies)
     tried: dict[tuple[str, int], list[Scores]] = {}
     for study in studies:
         if SIZE not in study.setting:
             raise BadInput(f"{study.name}: {SIZE} does not vary: a learning curve needs two sizes of the training set")
-        tried.setdefault((_arm(study), int(study.setting[SIZE])), []).append(study)
+        tried.setdefault((_arm(study, called), int(study.setting[SIZE])), []).append(study)
     if len({size for _, size in tried}) < 2:
         raise BadInput(f"{studies[0].source}: one size of the training set; a learning curve needs two")
     best = {key: max(several, key=_mean) for key, several in tried.items()}
@@ -194,21 +194,10 @@ def costs(curve: Frame) -> Frame:
     return found.assign(infer_seconds=seconds, faster=seconds.max() / seconds, front=~better.any(axis=0))
 
 
-def _arm(study: Scores) -> str:
-    """What a model is called: the last part of a folder's name, with the network in its place and its method."""
-    place, _, network = str(study.setting.get("model", "")).partition("|")
-    named = [place.rstrip("/").rsplit("/", 1)[-1], _short(network), str(study.setting.get("method", ""))]
-    return " | ".join(part for part in named if part) or "all"
-
-
-def _short(network: str) -> str:
-    """Without the arguments that are as they are when nothing is said."""
-    try:
-        (call,) = spec.parse(network)
-        usual = {name: argument.default for name, argument in spec.signature(call.name, "network").items()}
-        return spec.write([spec.Call(call.name, {k: v for k, v in call.args.items() if usual.get(k) != v})])
-    except (BadInput, ValueError):  # from a file, where it may be any text
-        return network
+def _arm(study: Scores, called: Mapping[str, str]) -> str:
+    """A model with its method."""
+    parts = [called[str(study.setting.get("model", ""))], str(study.setting.get("method", ""))]
+    return " | ".join(filter(None, parts)) or "all"
 
 
 def _said(study: Scores, among: Sequence[Scores]) -> str:
