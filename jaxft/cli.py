@@ -32,6 +32,7 @@ ABOUT = f"""usage: jaxft run STUDY.yaml [option ...] [--key.sub value ...]
        jaxft plan STUDY.yaml [--key.sub value ...]
        jaxft bench [STUDY.yaml] [option ...] [--key.sub value ...]
        jaxft report RUN|SCORES [RUN|SCORES ...] --out DIR
+       jaxft export RUN --trial ID|--best N --out DIR [--at best]
        jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
        jaxft --version
 
@@ -41,23 +42,10 @@ Fine-tune many seed variants of one pretrained encoder at once.
   plan   {COMMANDS["plan"]}
   bench  Measure how fast a study trains here, beside transformers and torch, and beside what the machine can.
   report Say what the seeds decided: figures and statistics in one HTML page, of run folders and files of scores.
-  export Write the finished trials of run folders for analyses elsewhere.
+  export Write trained trials as checkpoints that Hugging Face loads, or all scores for analyses elsewhere.
 
 `jaxft run --help` explains every key of a study.
 Exit codes: 0 done, 2 bad input, 3 stopped: the same command goes on where it was.
-"""
-
-EXPORT = """usage: jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
-
-Write the finished trials of one or several run folders for analyses elsewhere.
-
-  --json FILE           in the schema of Dodge et al. 2020, as JSON: by task, init seed and order seed, the
-                        training loss of each step and every evaluation on dev. A file that is there is
-                        replaced.
-  --where COLUMN=VALUE  only the trials with this value, such as --where hp.train.lr=2e-5; may be repeated.
-                        The schema knows no settings: of trials that differ in more than both seeds, choose.
-
-`jaxft.release.read` reads the file again, and such files of others.
 """
 
 
@@ -141,7 +129,7 @@ def _command(words: list[str]) -> int:
             return _bench(rest)
         case ["export", *rest]:
             if {"-h", "--help"} & set(rest):
-                print(EXPORT, end="")
+                print(options.EXPORT, end="")
                 return DONE
             return _export(rest)
         case ["report", *rest]:
@@ -234,25 +222,30 @@ def _bench(words: list[str]) -> int:
 
 
 def _export(words: list[str]) -> int:
-    folders, given = options.sorted_out("export", words, ("json", "where"))
-    if not folders or len(given["json"]) != 1:
-        raise BadInput("export: expected run folders and one file, such as jaxft export runs/mrpc --json mrpc.json")
-    where: dict[str, str] = {}
-    for text in given["where"]:
-        column, equals, value = text.partition("=")
-        if not column or not equals or column in where:
-            found = f"{column} twice" if column in where else repr(text)
-            raise BadInput(f"export: --where: expected COLUMN=VALUE, such as hp.train.lr=2e-5, found {found}")
-        where[column] = value
-    from jaxft import release, store
-
-    (path,) = given["json"]
+    asked = options.exported(words)
     try:
-        count = release.write([store.load(folder) for folder in folders], path, where)
+        with _terminable():
+            if asked.json is None:
+                return _checkpoints(asked)
+            from jaxft import release, store
+
+            count = release.write([store.load(folder) for folder in asked.runs], asked.json, asked.where)
     except KeyboardInterrupt:
         _say(f"stopped; again with: {shlex.join(['jaxft', 'export', *words])}")
         return STOPPED
-    print(f"{path}: {count} trials")
+    print(f"{asked.json}: {count} trials")
+    return DONE
+
+
+def _checkpoints(asked: options.Export) -> int:
+    from jaxft import store
+
+    devices(store.load(asked.runs[0]).study)
+    keep_programs()
+    from jaxft.export import export
+
+    for one in export(asked.runs[0], str(asked.out), asked.trials, asked.best, asked.at):
+        print(f"{one.folder}: trial {one.trial}; {one.said}")
     return DONE
 
 

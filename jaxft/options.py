@@ -34,6 +34,44 @@ It needs the libraries of: pip install 'jaxft[analysis]'
 """
 
 
+EXPORT = """usage: jaxft export RUN --trial ID [--trial ID ...] --out DIR [--at best]
+       jaxft export RUN --best N --out DIR [--at best]
+       jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
+
+Write trained trials of a run folder as checkpoints, each with a model card, that transformers loads:
+AutoModelForSequenceClassification.from_pretrained(DIR). A trial is trained again from its seeds, so the
+study's model and data have to be where they were. With versions, width and devices as they were it is the
+same bit for bit; otherwise what differs is said, and by how much its predictions do.
+
+  --trial ID            a completed trial, by its id or the beginning of it; may be repeated.
+  --best N              the N best by their score on dev.
+  --out DIR             a new folder: of one trial its checkpoint, of several a folder each.
+  --at best             as it was where its score on dev was best; otherwise as it was at its end.
+
+Or write the finished trials of one or several run folders for analyses elsewhere.
+
+  --json FILE           in the schema of Dodge et al. 2020, as JSON: by task, init seed and order seed, the
+                        training loss of each step and every evaluation on dev. A file that is there is
+                        replaced.
+  --where COLUMN=VALUE  only the trials with this value, such as --where hp.train.lr=2e-5; may be repeated.
+                        The schema knows no settings: of trials that differ in more than both seeds, choose.
+
+`jaxft.release.read` reads the file again, and such files of others.
+"""
+
+
+class Export(NamedTuple):
+    """What the words of export say: scores to a file, or trials to a folder."""
+
+    runs: list[str]
+    json: str | None
+    where: dict[str, str]
+    out: str | None
+    trials: list[str]
+    best: int | None
+    at: str
+
+
 class How(NamedTuple):
     """What the options of run say."""
 
@@ -57,6 +95,48 @@ def read(words: list[str]) -> tuple[list[str], How]:
     if shard and "distributed" in found:
         raise BadInput("run: --shard and --distributed: give one of them; a share runs in one process")
     return rest, How(shard, "fresh" in found, _place(found))
+
+
+def exported(words: Sequence[str]) -> Export:
+    """The words of export, read.
+
+    Raises:
+        BadInput: they say neither what to write nor where, or both.
+    """
+    runs, given = sorted_out("export", words, ("json", "where", "trial", "best", "out", "at"))
+    apart = [name for name in ("trial", "best", "out", "at") if given[name]]
+    once = all(len(given[name]) < 2 for name in ("json", "best", "out", "at"))
+    if given["json"] and apart:
+        raise BadInput(f"export: --json and --{apart[0]}: give one of them; scores and checkpoints are written apart")
+    if not given["json"] and apart:
+        if (
+            len(runs) != 1
+            or not given["out"]
+            or not once
+            or bool(given["trial"]) == bool(given["best"])
+            or given["where"]
+        ):
+            raise BadInput(
+                "export: expected one run folder, --trial or --best, and a new folder, such as jaxft export runs/mrpc "
+                "--best 1 --out model"
+            )
+    elif not runs or len(given["json"]) != 1:
+        raise BadInput(
+            "export: expected run folders and one file, such as jaxft export runs/mrpc --json mrpc.json; or --best 1 "
+            "--out model"
+        )
+    where: dict[str, str] = {}
+    for text in given["where"]:
+        column, equals, value = text.partition("=")
+        if not column or not equals or column in where:
+            found = f"{column} twice" if column in where else repr(text)
+            raise BadInput(f"export: --where: expected COLUMN=VALUE, such as hp.train.lr=2e-5, found {found}")
+        where[column] = value
+    for text in given["best"]:
+        if not text.isdecimal() or int(text) < 1:
+            raise BadInput(f"export: --best: expected a whole number from 1, found {text!r}")
+    (json, out, best), at = (next(iter(given[name]), None) for name in ("json", "out", "best")), given["at"] or ["end"]
+    return Export(runs, json, where, out, given["trial"], int(best) if best else None, at[0])
 
 
 def _place(found: Mapping[str, str]) -> tuple[str | None, int | None, int | None] | None:

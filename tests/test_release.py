@@ -476,7 +476,10 @@ def test_the_command_writes_the_file(here, capsys, words, trials):
     assert len(release.read("x.json", "accuracy").trials) == trials
 
 
-EXAMPLE = "export: expected run folders and one file, such as jaxft export runs/mrpc --json mrpc.json"
+EXAMPLE = (
+    "export: expected run folders and one file, such as jaxft export runs/mrpc --json mrpc.json; or --best 1 "
+    "--out model"
+)
 
 
 @pytest.mark.parametrize(
@@ -516,7 +519,8 @@ def test_a_mistake_is_one_line_and_exit_2(here, capsys, words, said):
 def test_help_says_what_export_takes(capsys):
     assert cli.main(["export", "--help"]) == cli.DONE
     text = capsys.readouterr().out
-    assert text.startswith("usage: jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]\n")
+    assert text.startswith("usage: jaxft export RUN --trial ID ")
+    assert "jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]\n" in text
     assert max(map(len, text.splitlines())) <= 110
     assert cli.main(["--help"]) == cli.DONE
     assert "  export " in capsys.readouterr().out
