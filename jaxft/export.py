@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 from transformers import CONFIG_MAPPING
 
 from jaxft import groups, models, spec, store
@@ -16,6 +15,7 @@ from jaxft.errors import BadInput, line
 from jaxft.models import checkpoint
 from jaxft.replay import AT, Again, replay
 from jaxft.spec import nearest
+from jaxft.stats.cells import Frame
 from jaxft.store import Run
 
 
@@ -48,7 +48,7 @@ def export(
     run = store.load(source)
     if at not in AT:
         raise BadInput(f"export: --at: expected end or best, found {at!r}")
-    done = run.trials[run.trials["status"] == "completed"]
+    done = _completed(run)
     names = _best(run, done, best, at) if best is not None else [_found(run, done, name) for name in trials]
     _refuse(run, done[done["trial"].isin(names)])
     out = Path(out)
@@ -60,7 +60,12 @@ def export(
         yield Exported(folder, again.trial.id, said)
 
 
-def _best(run: Run, done: pd.DataFrame, count: int, at: str) -> list[str]:
+def _completed(run: Run) -> Frame:
+    trials: Frame = run.trials
+    return trials[trials["status"] == "completed"]
+
+
+def _best(run: Run, done: Frame, count: int, at: str) -> list[str]:
     if done["metric"].nunique() > 1 or done["task"].nunique() > 1:
         raise BadInput(f"{run.folder}: --best: its trials have several tasks; name some with --trial")
     if not 1 <= count <= len(done):
@@ -68,13 +73,13 @@ def _best(run: Run, done: pd.DataFrame, count: int, at: str) -> list[str]:
     return _ranked(done, at)[:count]
 
 
-def _ranked(done: pd.DataFrame, at: str) -> list[str]:
+def _ranked(done: Frame, at: str) -> list[str]:
     """Ids, the best first; of equal ones the lowest id."""
     score = -done["final_score" if at == "end" else "best_score"]
     return done.assign(worse=score).sort_values(["worse", "trial"])["trial"].tolist()
 
 
-def _found(run: Run, done: pd.DataFrame, name: str) -> str:
+def _found(run: Run, done: Frame, name: str) -> str:
     found = [trial for trial in done["trial"] if name and trial.startswith(name)]
     if len(found) > 1:
         raise BadInput(f"{run.folder}: --trial {name}: {len(found)} trials begin so; give more of the id")
@@ -87,7 +92,7 @@ def _found(run: Run, done: pd.DataFrame, name: str) -> str:
     raise BadInput(f"{run.folder}: --trial {name!r}: no finished trial; {nearest(name, done['trial'].tolist())}")
 
 
-def _refuse(run: Run, chosen: pd.DataFrame) -> None:
+def _refuse(run: Run, chosen: Frame) -> None:
     """Before anything is trained."""
     for name in chosen["model"].unique():
         if models.open(str(name)).family not in CONFIG_MAPPING:
@@ -132,8 +137,8 @@ def _written(folder: Path, run: Run, again: Again, at: str, said: str) -> None:
 
 
 def _about(run: Run, again: Again, at: str, said: str) -> dict[str, Any]:
-    done = run.trials[run.trials["status"] == "completed"]
-    alike = done[done["task"] == again.trial.fixed["task.name"]]
+    alike = _completed(run)
+    alike = alike[alike["task"] == again.trial.fixed["task.name"]]
     row = alike.set_index("trial").loc[again.trial.id]
     scores = {name: row[name] for name in ("final_score", "best_score", "test_at_final", "test_at_best")}
     return {
@@ -163,7 +168,8 @@ def _said(again: Again) -> str:
 
 
 def _card(run: Run, again: Again, about: dict[str, Any]) -> str:
-    done = run.trials[(run.trials["status"] == "completed") & (run.trials["task"] == about["task"])]
+    done = _completed(run)
+    done = done[done["task"] == about["task"]]
     score = "final_score" if about["at"] == "end" else "best_score"
     test = about["test_at_final" if about["at"] == "end" else "test_at_best"]
     seeds = ", ".join(f"{name} {seed}" for name, seed in about["seeds"].items())
