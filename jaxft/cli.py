@@ -34,15 +34,17 @@ ABOUT = f"""usage: jaxft run STUDY.yaml [option ...] [--key.sub value ...]
        jaxft report RUN|SCORES [RUN|SCORES ...] --out DIR
        jaxft export RUN --trial ID|--best N --out DIR [--at best]
        jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
+       jaxft predict CHECKPOINT [CHECKPOINT ...] --file FILE --out PREDICTIONS.csv
        jaxft --version
 
 Fine-tune many seed variants of one pretrained encoder at once.
 
-  run    {COMMANDS["run"]}
-  plan   {COMMANDS["plan"]}
-  bench  Measure how fast a study trains here, beside transformers and torch, and beside what the machine can.
-  report Say what the seeds decided: figures and statistics in one HTML page, of run folders and files of scores.
-  export Write trained trials as checkpoints that Hugging Face loads, or all scores for analyses elsewhere.
+  run     {COMMANDS["run"]}
+  plan    {COMMANDS["plan"]}
+  bench   Measure how fast a study trains here, beside transformers and torch, and beside what the machine can.
+  report  Say what the seeds decided: figures and statistics in one HTML page, of run folders and files of scores.
+  export  Write trained trials as checkpoints that Hugging Face loads, or all scores for analyses elsewhere.
+  predict Label the texts of a file by trained checkpoints.
 
 `jaxft run --help` explains every key of a study.
 Exit codes: 0 done, 2 bad input, 3 stopped: the same command goes on where it was.
@@ -127,17 +129,12 @@ def _command(words: list[str]) -> int:
             return _run(rest) if command == "run" else _plan(rest)
         case ["bench", *rest]:
             return _bench(rest)
-        case ["export", *rest]:
+        case ["export" | "predict" | "report" as command, *rest]:
             if {"-h", "--help"} & set(rest):
-                print(options.EXPORT, end="")
+                print(options.HELP[command], end="")
                 return DONE
-            return _export(rest)
-        case ["report", *rest]:
-            if {"-h", "--help"} & set(rest):
-                print(options.REPORT, end="")
-                return DONE
-            return _report(rest)
-    known = [*COMMANDS, "bench", "report", "export", "--help", "--version"]
+            return {"export": _export, "predict": _predict, "report": _report}[command](rest)
+    known = [*COMMANDS, "bench", "report", "export", "predict", "--help", "--version"]
     raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], known)}")
 
 
@@ -246,6 +243,29 @@ def _checkpoints(asked: options.Export) -> int:
 
     for one in export(asked.runs[0], str(asked.out), asked.trials, asked.best, asked.at):
         print(f"{one.folder}: trial {one.trial}; {one.said}")
+    return DONE
+
+
+def _predict(words: list[str]) -> int:
+    checkpoints, given = options.sorted_out("predict", words, ("file", "out", "text", "text-pair"))
+    if not checkpoints or not given["file"] or not given["out"] or any(len(values) > 1 for values in given.values()):
+        raise BadInput(
+            "predict: expected checkpoints, one file of texts and one for what is predicted, such as jaxft predict "
+            "model --file new.tsv --out labels.csv"
+        )
+    keep_programs()
+    from jaxft.predict import predict, write
+
+    try:
+        with _terminable():
+            found = predict(checkpoints, given["file"][0], *(next(iter(given[n]), None) for n in ("text", "text-pair")))
+            write(found, given["out"][0])
+    except KeyboardInterrupt:
+        _say(f"stopped; again with: {shlex.join(['jaxft', 'predict', *words])}")
+        return STOPPED
+    print(
+        f"{given['out'][0]}: {len(found.values)} rows, by {len(checkpoints)} checkpoint{'s' * (len(checkpoints) > 1)}"
+    )
     return DONE
 
 

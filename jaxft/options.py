@@ -60,6 +60,24 @@ Or write the finished trials of one or several run folders for analyses elsewher
 """
 
 
+PREDICT = """usage: jaxft predict CHECKPOINT [CHECKPOINT ...] --file FILE --out PREDICTIONS.csv [--text COLUMN]
+                     [--text-pair COLUMN]
+
+Label the texts of a file by a fine-tuned checkpoint, or by several, whose probabilities are averaged.
+
+  CHECKPOINT            a folder that `jaxft export` wrote, or another with a head, as transformers saves it.
+  --file FILE           .tsv, .csv or .jsonl, as the data of a task.
+  --out PREDICTIONS.csv a row for each of the file's: label and p.CLASS, or value where a number is predicted. A
+                        file that is there is replaced.
+  --text COLUMN         the column of the texts; otherwise as in the study of the first checkpoint, or sentence.
+  --text-pair COLUMN    the column of the second texts, if there are any; likewise.
+"""
+
+
+HELP = {"export": EXPORT, "predict": PREDICT, "report": REPORT}
+"""Of the commands that take no study."""
+
+
 class Export(NamedTuple):
     """What the words of export say: scores to a file, or trials to a folder."""
 

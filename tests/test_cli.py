@@ -90,7 +90,10 @@ def test_a_command_gets_the_study(called, command, capsys):
         ),
         (["run", "--train.lr", "1"], "run: expected a study, such as jaxft run STUDY.yaml"),
         (["rnu", "s.yaml"], "unknown command 'rnu'; did you mean run?"),
-        (["watch", "x"], "unknown command 'watch'; known: --help, --version, bench, export, plan, report, run"),
+        (
+            ["watch", "x"],
+            "unknown command 'watch'; known: --help, --version, bench, export, plan, predict, report, run",
+        ),
         (
             ["run", "missing.yaml"],
             "missing.yaml: cannot be read: No such file or directory; expected a study in YAML",

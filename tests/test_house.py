@@ -30,7 +30,7 @@ FLOORS = [
     {"report"},
     {"progress"},
     {"train", "replay"},
-    {"forecast", "export"},
+    {"forecast", "export", "predict"},
     {"bench"},
     {"cli"},
     {"assets", "__main__"},

@@ -103,6 +103,34 @@ def build(
     return model._replace(frozen=made.frozen if made else ()), compact.cut(params, kept or {})
 
 
+def classes(checkpoint: Checkpoint) -> int:
+    """How many logits the head of a fine-tuned checkpoint gives.
+
+    Raises:
+        BadInput: it has no head, or one of another kind.
+    """
+    kind = family.find(checkpoint.config)
+    found = files.read(checkpoint.folder).get(f"{kind.names(checkpoint.config)[kind.fresh[-1]]}.weight")
+    if found is None or found.ndim != 2:
+        raise BadInput(f"{checkpoint.folder}: no head for classification in it: expected a fine-tuned checkpoint")
+    return len(found)
+
+
+def trained(checkpoint: Checkpoint) -> tuple[Model, dict[str, np.ndarray]]:
+    """A fine-tuned checkpoint: the model and all of its parameters, its head among them, float32.
+
+    Raises:
+        BadInput: it has no head, or the tensors do not fit the config.
+    """
+    kind, model = family.find(checkpoint.config), assemble(checkpoint.config, classes(checkpoint))
+    whole, names = kind._replace(fresh=(), optional=()), kind.names(checkpoint.config)
+    shapes = {name: leaf.shape for name, leaf in jax.eval_shape(model.init, jax.random.key(0)).items()}
+    try:
+        return model, files.pick(files.read(checkpoint.folder), shapes, whole, names)
+    except BadInput as error:
+        raise BadInput(f"{checkpoint.folder}: {error}") from None
+
+
 def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: Kept | None = None) -> Model:
     """The model of a config, without any checkpoint: its `init` gives all of its parameters, in float32.
 

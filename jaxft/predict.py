@@ -1,0 +1,135 @@
+"""Labels for the texts of a file, by one fine-tuned checkpoint or by several together."""
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxft import models
+from jaxft.data import batch, files
+from jaxft.data.tokenise import tokenise
+from jaxft.errors import BadInput, line
+from jaxft.models import Checkpoint
+from jaxft.tasks.source import texts
+
+ROWS, WIDTH = 16, 128  # of a batch
+
+
+class Predicted(NamedTuple):
+    """What was predicted for the rows of a file."""
+
+    labels: tuple[str, ...]
+    """Names of the C classes; empty where a number is predicted."""
+    values: Float[np.ndarray, "N C"]
+    """Probabilities, the mean over the checkpoints; of a regression the number itself, C = 1. float32."""
+
+    @property
+    def label(self) -> list[str]:
+        """The likeliest class of each row. [N]"""
+        return [self.labels[number] for number in self.values.argmax(axis=1)]
+
+
+def predict(
+    checkpoints: Sequence[str | Path], file: str | Path, text: str | None = None, text_pair: str | None = None
+) -> Predicted:
+    """Predicts the label of each row of a file, in float32.
+
+    Args:
+        checkpoints: folders as `jaxft export` writes them, or others with a head that transformers wrote; of several
+            the probabilities are averaged.
+        file: .tsv, .csv or .jsonl, as a task's.
+        text: its column with the texts, otherwise that of the study that a checkpoint is from, or `sentence`.
+        text_pair: likewise of the second texts, if there are any.
+
+    Raises:
+        BadInput: a checkpoint has no head, several have other labels, or the file or a column of it cannot be read.
+    """
+    found = [models.open(str(name)) for name in checkpoints]
+    first, *others = labels = [_labels(each) for each in found]
+    for one, other in zip(found[1:], others, strict=True):
+        if other != first:
+            raise BadInput(f"{one.folder}: its labels are {_said(other)}, those of {found[0].folder} {_said(first)}")
+    told = _study(found[0])
+    text = text or told.get("task.text") or "sentence"
+    text_pair = text_pair or told.get("task.text_pair")
+    table = files.read(Path(file))
+    pairs = texts(table, text_pair, empty=True) if text_pair else [None] * len(table.places)
+    rows = list(zip(texts(table, text), pairs, strict=True))
+    values = [_values(each, rows, bool(names)) for each, names in zip(found, labels, strict=True)]
+    return Predicted(first, np.mean(values, axis=0, dtype=np.float32))
+
+
+def write(found: Predicted, path: str | Path) -> None:
+    """As CSV: a row for each of the file's, in its order; label and the probability of each class, or value.
+
+    Raises:
+        BadInput: it cannot be written; what was there before is still there then.
+    """
+    buffer, path = io.StringIO(newline=""), Path(path)
+    lines = csv.writer(buffer, lineterminator="\n")
+    if found.labels:
+        lines.writerow(["label", *(f"p.{name}" for name in found.labels)])
+        lines.writerows([label, *map(_number, row)] for label, row in zip(found.label, found.values, strict=True))
+    else:
+        lines.writerow(["value"])
+        lines.writerows([_number(value)] for (value,) in found.values)
+    part = None
+    try:
+        number, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with open(number, "w", encoding="utf-8", newline="") as file:
+            file.write(buffer.getvalue())
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    except OSError as error:
+        if part is not None and os.path.exists(part):
+            os.remove(part)
+        raise BadInput(f"{path}: cannot be written ({line(error)})") from None
+
+
+def _number(value: Any) -> str:
+    return f"{value:.7g}"
+
+
+def _labels(checkpoint: Checkpoint) -> tuple[str, ...]:
+    count = models.classes(checkpoint)
+    if count == 1 or checkpoint.config.get("problem_type") == "regression":
+        return ()
+    told = checkpoint.config.get("id2label") or {}
+    return tuple(str(told.get(str(number), f"LABEL_{number}")) for number in range(count))
+
+
+def _said(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels) or "a number"
+
+
+def _study(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The settings that it was trained with, where `jaxft.json` beside it has them."""
+    try:
+        told = json.loads((checkpoint.folder / "jaxft.json").read_text(encoding="utf-8"))["settings"]
+        usable = {"task.text": str, "task.text_pair": str, "task.max_length": int}
+        return {name: told[name] for name, kind in usable.items() if type(told.get(name)) is kind}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _values(checkpoint: Checkpoint, rows: list[tuple[str, str | None]], classes: bool) -> Float[np.ndarray, "N C"]:
+    longest = min(_study(checkpoint).get("task.max_length", WIDTH), models.positions(checkpoint))
+    split = tokenise(rows, [0] * len(rows), checkpoint.tokenizer, longest)
+    packed = batch.pack(split, ROWS, WIDTH)
+    model, params = models.trained(checkpoint)
+    with jax.default_matmul_precision("highest"):
+        apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
+        params = jax.tree.map(jnp.asarray, params)
+        count = len(packed.batches.tokens)
+        logits = [apply(params, jax.tree.map(lambda x, i=i: x[i], packed.batches)) for i in range(count)]
+    found = np.concatenate(logits)[packed.back]
+    return np.asarray(jax.nn.softmax(found) if classes else found)
