@@ -59,13 +59,13 @@ def predict(
         if other != first:
             raise BadInput(f"{one.folder}: its labels are {_said(other)}, those of {found[0].folder} {_said(first)}")
     told = _study(found[0])
-    text = text or told.get("task.text") or "sentence"
+    column: str = text or told.get("task.text") or "sentence"
     text_pair = text_pair or told.get("task.text_pair")
     table = files.read(Path(file))
     pairs = texts(table, text_pair, empty=True) if text_pair else [None] * len(table.places)
-    rows = list(zip(texts(table, text), pairs, strict=True))
+    rows = list(zip(texts(table, column), pairs, strict=True))
     values = [_values(each, rows, bool(names)) for each, names in zip(found, labels, strict=True)]
-    return Predicted(first, np.mean(values, axis=0, dtype=np.float32))
+    return Predicted(first, np.stack(values).mean(axis=0, dtype=np.float32))
 
 
 def write(found: Predicted, path: str | Path) -> None:
