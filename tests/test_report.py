@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from importlib import util
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from pages import read as parse
 
 from jaxft import cli, report
 from jaxft.errors import BadInput
-from jaxft.report import about_seeds, about_training, chapters, tables
+from jaxft.report import about_seeds, about_training, chapters, figures, tables
+from jaxft.report.figures import svg
 from jaxft.stats import maximum, stopping, variance
 from jaxft.stats.scores import read
 
@@ -354,3 +356,13 @@ def test_in_a_browser_nothing_is_wider_than_the_window_and_the_console_is_silent
     title = re.search(r"<title>(\d+)/(\d+)</title>", found.stdout)
     assert title, found.stdout[:500]
     assert int(title[1]) <= int(title[2]) == width
+
+
+def test_sixteen_studies_leave_room_for_their_curves():
+    """Their legend took all of the figure, which matplotlib warned of."""
+    table = pd.DataFrame({"n": [1, 2, 3], "mean": [0.5, 0.6, 0.65]})
+    texts = [f"model | lstm(hidden={n}), epochs 10, lr 0.0001, n_train 3000" for n in range(16)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = svg.inline(figures.maxima([table] * 16, texts, "accuracy"), "x", "said")
+    assert drawn.count("n_train 3000") == 16

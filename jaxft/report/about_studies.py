@@ -41,8 +41,8 @@ def overview(studies: Sequence[Scores], scored: Sequence[Scores]) -> pd.DataFram
 
 
 def names(studies: Sequence[Scores]) -> list[str]:
-    """As figures have room for: without the beginning that all share."""
-    texts = [study.name for study in studies]
+    """As figures have room for: without the beginning that all share, and settings without their section."""
+    texts = [study.name.replace(", hp.train.", ", ").replace(", hp.", ", ") for study in studies]
     if len(texts) < 2:
         return texts
     shared = 0

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jaxft.report.figures.style import BLACK, BLUE, GREY, LINES, ORANGE, SERIES, factor, panel, short, styled
+from jaxft.report.figures.style import BLACK, BLUE, GREY, HEIGHT, LINES, ORANGE, SERIES, factor, panel, short, styled
 from jaxft.stats.scores import Scores
 
 
@@ -55,17 +55,19 @@ def differences(table: pd.DataFrame, metric: str) -> Figure:
 @styled
 def maxima(tables: Sequence[pd.DataFrame], names: Sequence[str], metric: str) -> Figure:
     """The expected best of n trials of several studies with one metric: from `stats.maximum.expected_maximum`."""
-    figure, axes = panel()
+    columns, most = (1, 48) if max(map(len, names)) > 20 else (2, 20)
+    figure, axes = panel(HEIGHT + 0.2 * max(0, -(-len(names) // columns) - 3))  # a legend of three rows has room
     for i, (table, name) in enumerate(zip(tables, names, strict=True)):
-        axes.plot(table["n"], table["mean"], color=SERIES[i % len(SERIES)], ls=LINES[i % len(LINES)], label=short(name))
+        line = {"color": SERIES[i % len(SERIES)], "ls": LINES[i % len(LINES)]}
+        axes.plot(table["n"], table["mean"], label=short(name, most), **line)
     axes.set_xscale("log")
-    most = max(int(np.max(table["n"])) for table in tables)
-    ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if n <= most]
+    largest = max(int(np.max(table["n"])) for table in tables)
+    ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if n <= largest]
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.minorticks_off()
     axes.set_xlabel("trials n")
     axes.set_ylabel(f"best {short(metric)} of n")
-    figure.legend(loc="outside upper left", ncols=1 if max(map(len, names)) > 20 else 2)
+    figure.legend(loc="outside upper left", ncols=columns)
     return figure
 
 
