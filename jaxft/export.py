@@ -148,6 +148,7 @@ def _about(run: Run, again: Again, at: str, said: str) -> dict[str, Any]:
         "task": again.trial.fixed["task.name"],
         "method": again.trial.fixed["method"],
         "seeds": again.trial.seeds._asdict(),
+        "pairs": again.group.task.pairs,
         "settings": {**again.trial.fixed, **again.trial.hp},
         "step": again.step,
         "at": at,

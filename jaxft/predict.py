@@ -51,7 +51,8 @@ def predict(
         text_pair: likewise of the second texts, if there are any.
 
     Raises:
-        BadInput: a checkpoint has no head, several have other labels, or the file or a column of it cannot be read.
+        BadInput: a checkpoint has no head, several have other labels, the file or a column of it cannot be read, or the
+            first checkpoint was trained on pairs and no column of second texts is named.
     """
     found = [models.open(str(name)) for name in checkpoints]
     first, *others = labels = [_labels(each) for each in found]
@@ -61,6 +62,10 @@ def predict(
     told = _study(found[0])
     column: str = text or told.get("task.text") or "sentence"
     text_pair = text_pair or told.get("task.text_pair")
+    if told.get("pairs") and not text_pair:
+        raise BadInput(
+            f"{found[0].folder}: it was trained on pairs of texts: say with --text-pair which column is second"
+        )
     table = files.read(Path(file))
     pairs = texts(table, text_pair, empty=True) if text_pair else [None] * len(table.places)
     rows = list(zip(texts(table, column), pairs, strict=True))
@@ -114,8 +119,9 @@ def _said(labels: tuple[str, ...]) -> str:
 def _study(checkpoint: Checkpoint) -> dict[str, Any]:
     """The settings that it was trained with, where `jaxft.json` beside it has them."""
     try:
-        told = json.loads((checkpoint.folder / "jaxft.json").read_text(encoding="utf-8"))["settings"]
-        usable = {"task.text": str, "task.text_pair": str, "task.max_length": int}
+        about = json.loads((checkpoint.folder / "jaxft.json").read_text(encoding="utf-8"))
+        told = {**about["settings"], "pairs": about.get("pairs")}
+        usable = {"task.text": str, "task.text_pair": str, "task.max_length": int, "pairs": bool}
         return {name: told[name] for name, kind in usable.items() if type(told.get(name)) is kind}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}

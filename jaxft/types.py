@@ -108,6 +108,8 @@ class Task(NamedTuple):
     """The sets among `evals` that belong to other tasks: as which of a set's classes each class of this task counts;
     nothing for a regression.
     """
+    pairs: bool = False
+    """Whether its examples are pairs of texts."""
 
 
 class Ctx(NamedTuple):

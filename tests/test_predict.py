@@ -77,6 +77,30 @@ def test_pairs_are_read_as_pairs(made, tmp_path):
     assert np.abs(paired - predict([place], file, text="a").values).max() > 0
 
 
+def test_a_model_of_pairs_wants_pairs(tmp_path):
+    """GLUE's tasks name no columns in the study, so a file with one column of texts could pass for their data."""
+    settings = toys.settings(tmp_path / "own")
+    data = tmp_path / "own" / "data"
+    for name in ("train", "dev"):
+        lines = (data / f"{name}.tsv").read_text().splitlines()
+        header, *examples = (line.split("\t") for line in lines)
+        text = header.index("sentence")
+        made = ["a\tb\tlabel", *(f"{row[text]}\tgood\t{row[header.index('label')]}" for row in examples)]
+        (data / f"{name}.tsv").write_text("\n".join(made) + "\n")
+    settings["task"] |= {"text": "a", "text_pair": "b"}
+    run = train.run(study(settings, tmp_path, seeds={"init": 1, "order": 1}), progress=Quiet())
+    (one,) = export.export(run, tmp_path / "model", best=1)
+    np.testing.assert_allclose(
+        predict([one.folder], data / "dev.tsv").values, probabilities(store.load(run), one.trial), atol=1e-5
+    )
+    about = json.loads((one.folder / "jaxft.json").read_text())
+    assert about["pairs"] is True
+    about["settings"] |= {"task.text": "sentence", "task.text_pair": None}
+    (one.folder / "jaxft.json").write_text(json.dumps(about))
+    with pytest.raises(BadInput, match="trained on pairs of texts: say with --text-pair which column is second"):
+        predict([one.folder], data / "dev.tsv", text="a")
+
+
 def test_a_regression_and_a_checkpoint_of_others(tmp_path):
     """Without jaxft.json, and with a number in place of classes: what its parameters give."""
     _, params = toys.encoder(toys.BERT, 1)

@@ -50,6 +50,7 @@ def load(config: TaskConfig, tokenizer: Any, positions: int) -> Task:
         metric=metric,
         metrics=metrics.fitting(len(source.labels)),
         fingerprint=fingerprint(source.labels, splits),
+        pairs=source.splits["train"].texts[0][1] is not None,
     )
 
 
