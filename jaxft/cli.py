@@ -7,10 +7,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import NoReturn
-from zlib import crc32
 
 from jaxft import __version__, config, machine, options, trials
 from jaxft.check import explain
@@ -31,6 +29,7 @@ COMMANDS = {
 ABOUT = f"""usage: jaxft run STUDY.yaml [option ...] [--key.sub value ...]
        jaxft plan STUDY.yaml [--key.sub value ...]
        jaxft bench [STUDY.yaml] [option ...] [--key.sub value ...]
+       jaxft watch RUN [--plain] [--once]
        jaxft report RUN|SCORES [RUN|SCORES ...] --out DIR
        jaxft export RUN --trial ID|--best N --out DIR [--at best]
        jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
@@ -42,6 +41,7 @@ Fine-tune many seed variants of one pretrained encoder at once.
   run     {COMMANDS["run"]}
   plan    {COMMANDS["plan"]}
   bench   Measure how fast a study trains here, beside transformers and torch, and beside what the machine can.
+  watch   Follow a run from anywhere: the seeds coloured by score, curves, what was dropped, the time left.
   report  Say what the seeds decided: figures and statistics in one HTML page, of run folders and files of scores.
   export  Write trained trials as checkpoints that Hugging Face loads, or all scores for analyses elsewhere.
   predict Label the texts of a file by trained checkpoints.
@@ -60,37 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         _say(error)
         return BAD_INPUT
-
-
-def devices(study: Study, processes: int = 1) -> None:
-    """Gives a CPU as many virtual devices as the study asks for, or one per core; no other platform cares.
-
-    Must be called before jax looks for devices. A number set by XLA_FLAGS or JAX_NUM_CPU_DEVICES stays.
-
-    Args:
-        study: says how many.
-        processes: among which its devices are divided.
-    """
-    import jax
-
-    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if chosen or jax.config.values["jax_num_cpu_devices"] > 0:
-        return
-    count = machine.cores() if study.pool.devices == "auto" else max(1, study.pool.devices // processes)
-    jax.config.update("jax_num_cpu_devices", count)
-
-
-def keep_programs() -> None:
-    """Keeps compiled programs from run to run, in the user's cache, unless JAX_COMPILATION_CACHE_DIR names a place.
-
-    Each kind of processor has a folder of its own, for homes that several machines share.
-    """
-    import jax
-
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        kind = crc32(machine.processor("flags", "Features").encode())  # as Intel and AMD, and as Arm call them
-        jax.config.update("jax_compilation_cache_dir", str(root / "jaxft" / f"xla-{kind:08x}"))
 
 
 def _say(what: object) -> None:
@@ -129,12 +98,12 @@ def _command(words: list[str]) -> int:
             return _run(rest) if command == "run" else _plan(rest)
         case ["bench", *rest]:
             return _bench(rest)
-        case ["export" | "predict" | "report" as command, *rest]:
+        case ["export" | "predict" | "report" | "watch" as command, *rest]:
             if {"-h", "--help"} & set(rest):
                 print(options.HELP[command], end="")
                 return DONE
-            return {"export": _export, "predict": _predict, "report": _report}[command](rest)
-    known = [*COMMANDS, "bench", "report", "export", "predict", "--help", "--version"]
+            return {"export": _export, "predict": _predict, "report": _report, "watch": _watch}[command](rest)
+    known = [*COMMANDS, "bench", *options.HELP, "--help", "--version"]
     raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], known)}")
 
 
@@ -182,8 +151,8 @@ def _study(command: str, words: list[str], processes: int = 1) -> Study:
         raise BadInput(f"{command}: expected a study, such as jaxft {command} STUDY.yaml")
     study = config.load(words[0], words[1:])
     trials.expand(study)  # what is wrong with seeds, sweep or method shows before jax takes its time to load
-    devices(study, processes)
-    keep_programs()
+    machine.divide(study.pool.devices, processes)
+    machine.keep_programs()
     return study
 
 
@@ -210,7 +179,7 @@ def _bench(words: list[str]) -> int:
         return DONE
     asked = bench.read(words)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs memory of the same GPU
-    devices(asked.study)
+    machine.divide(asked.study.pool.devices)
     with _terminable():
         if bench.run(asked):
             return DONE
@@ -237,8 +206,8 @@ def _export(words: list[str]) -> int:
 def _checkpoints(asked: options.Export) -> int:
     from jaxft import store
 
-    devices(store.load(asked.runs[0]).study)
-    keep_programs()
+    machine.divide(store.load(asked.runs[0]).study.pool.devices)
+    machine.keep_programs()
     from jaxft.export import export
 
     for one in export(asked.runs[0], str(asked.out), asked.trials, asked.best, asked.at):
@@ -253,7 +222,7 @@ def _predict(words: list[str]) -> int:
             "predict: expected checkpoints, one file of texts and one for what is predicted, such as jaxft predict "
             "model --file new.tsv --out labels.csv"
         )
-    keep_programs()
+    machine.keep_programs()
     from jaxft.predict import predict, write
 
     try:
@@ -266,6 +235,17 @@ def _predict(words: list[str]) -> int:
     print(
         f"{given['out'][0]}: {len(found.values)} rows, by {len(checkpoints)} checkpoint{'s' * (len(checkpoints) > 1)}"
     )
+    return DONE
+
+
+def _watch(words: list[str]) -> int:
+    runs, given = options.sorted_out("watch", words, (), ("plain", "once"))
+    if len(runs) != 1:
+        raise BadInput("watch: expected one run folder, such as jaxft watch runs/mrpc")
+    from jaxft.watch import watch
+
+    with suppress(KeyboardInterrupt), _terminable():
+        watch(runs[0], plain=True if given["plain"] else None, once=bool(given["once"]))
     return DONE
 
 

@@ -15,6 +15,8 @@ CHECKPOINTS = "checkpoints"
 """The folder of a run folder that holds the trials in flight."""
 BEST = "best"
 """Likewise, with the parameters of the best trials."""
+LIVE = "live"
+"""Likewise, with what the processes of a run tell while it goes on."""
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
 
 
@@ -70,10 +72,13 @@ class Folder(NamedTuple):
             return _plainly((self.local / name).read_bytes)
         return _plainly(self.store.cat_file, self._key(name))
 
-    def write(self, name: str, data: bytes) -> None:
-        """A file; one that is there is replaced. On this machine its folder must be there."""
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """A file; one that is there is replaced. On this machine its folder must be there.
+
+        Unless `durable`, nobody waits for the disk: a power cut may undo it.
+        """
         if self.local is not None:
-            _plainly(_write, self.local / name, data)
+            _plainly(_write, self.local / name, data, durable)
         else:
             _plainly(self.store.pipe_file, self._key(name), data)
 
@@ -152,18 +157,21 @@ def _plainly(call: Callable[..., Any], *args: Any) -> Any:
         raise OSError(line(error)) from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, durable: bool) -> None:
     """Readers of data sets pass over names with a dot in front."""
     beside = path.with_name(f".{path.name}.tmp")
     try:
         with beside.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError:
         beside.unlink(missing_ok=True)  # on a full disk the space is needed
         raise
+    if not durable:
+        return
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)  # the new name too must survive a power cut

@@ -15,8 +15,8 @@ from jaxft.cost import Bound, Chip
 from jaxft.groups import Group, pooled, prepare
 from jaxft.memory import Memory, held, size
 from jaxft.models.known import known
+from jaxft.news import duration
 from jaxft.pool import Pool
-from jaxft.progress import duration
 from jaxft.scale import COUNTS, SLICES, Deal, Prediction, deal, predict
 from jaxft.stats.replay import replay
 from jaxft.store import Store

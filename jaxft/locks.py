@@ -46,9 +46,14 @@ class Part(NamedTuple):
         """What names of its shard have in them: "-3of8"; nothing without a shard."""
         return f"-{self.shard[0]}of{self.shard[1]}" if self.shard else ""
 
+    @property
+    def name(self) -> str:
+        """What the names of files have in them that no other part writes: "-3of8-p1"."""
+        return f"{self.key}{f'-p{self.process}' if self.process else ''}"
+
     def flush(self, number: int) -> str:
-        """The name of a file that no other part writes: 000012-3of8-p1.parquet."""
-        return f"{number:06d}{self.key}{f'-p{self.process}' if self.process else ''}.parquet"
+        """The name of such a file: 000012-3of8-p1.parquet."""
+        return f"{number:06d}{self.name}.parquet"
 
     def may_remove(self, name: str) -> bool:
         """Whether a file without its twin is ours to remove: not what another shard may be writing."""

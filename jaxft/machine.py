@@ -1,7 +1,10 @@
-"""The processor that this runs on."""
+"""The machine that this runs on: its processor, and how jax is to use it. jax is imported where it is needed."""
 
 import os
 import platform
+from pathlib import Path
+from typing import Literal
+from zlib import crc32
 
 
 def cores() -> int:
@@ -16,3 +19,32 @@ def processor(*fields: str) -> str:
             return next(line.partition(":")[2].strip() for line in lines if line.startswith(fields))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def divide(count: int | Literal["auto"] = "auto", processes: int = 1) -> None:
+    """Gives a CPU as many virtual devices as `pool.devices` asks for, or one per core; no other platform cares.
+
+    Must be called before jax looks for devices. A number set by XLA_FLAGS or JAX_NUM_CPU_DEVICES stays.
+
+    Args:
+        count: of devices.
+        processes: among which they are divided.
+    """
+    import jax
+
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not chosen and jax.config.values["jax_num_cpu_devices"] <= 0:
+        jax.config.update("jax_num_cpu_devices", cores() if count == "auto" else max(1, count // processes))
+
+
+def keep_programs() -> None:
+    """Keeps compiled programs from run to run, in the user's cache, unless JAX_COMPILATION_CACHE_DIR names a place.
+
+    Each kind of processor has a folder of its own, for homes that several machines share.
+    """
+    import jax
+
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        kind = crc32(processor("flags", "Features").encode())  # as Intel and AMD, and as Arm call them
+        jax.config.update("jax_compilation_cache_dir", str(root / "jaxft" / f"xla-{kind:08x}"))

@@ -74,7 +74,20 @@ Label the texts of a file by a fine-tuned checkpoint, or by several, whose proba
 """
 
 
-HELP = {"export": EXPORT, "predict": PREDICT, "report": REPORT}
+WATCH = """usage: jaxft watch RUN [--plain] [--once]
+
+Follow a run by its folder, from any machine that sees it: how far it is, the seeds coloured by score, the best, the
+worst and the dropped trials with their curves. It ends when all trials are over, or with Ctrl-C; the run goes on.
+
+  RUN                   a run folder, a path or a URL; jaxft run makes it when its model and data are loaded.
+  --plain               a line whenever a trial is over, as for a log; so it is where there is no terminal.
+  --once                one look, and out.
+
+`jaxft run` shows the same on its own terminal. What a run tells lies in RUN/live while it goes on.
+"""
+
+
+HELP = {"export": EXPORT, "predict": PREDICT, "report": REPORT, "watch": WATCH}
 """Of the commands that take no study."""
 
 
@@ -197,7 +210,9 @@ def sorted_out(
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("-") and strict and name not in options:
-            raise BadInput(f"{command}: unknown option {word!r}; {nearest(f'--{name}', [f'--{k}' for k in known])}")
+            raise BadInput(
+                f"{command}: unknown option {word!r}; {nearest(f'--{name}', [f'--{k}' for k in (*known, *flags)])}"
+            )
         if not word.startswith("--") or name not in options or (name in flags and equals):
             others.append(word)
         elif name in flags:

@@ -14,6 +14,7 @@ from jaxft.best import Best
 from jaxft.contest import Contest
 from jaxft.flight import Flight, resumed
 from jaxft.groups import Group, entry
+from jaxft.news import Flying
 from jaxft.pool import Pool
 from jaxft.recipe import Replica, Report
 from jaxft.record import Record
@@ -102,6 +103,11 @@ class Slots:
         """The steps that the longest of the trials in slots has yet to take; 0 where there are none."""
         totals = {slot: self._group.lengths[trial.id].total for slot, trial in self._scheduler.running.items()}
         return max((totals[slot] - step for slot, step in self._at.items()), default=0)
+
+    def flying(self) -> list[Flying]:
+        """Of this process's trials that have begun and are not over."""
+        records = [*self._records.values(), *(o.record for o in self._outside.values() if o.record)]
+        return [Flying(one.trial, max(0, one.step), one.length.total, one.curve) for one in records]
 
     def fill(self) -> None:
         """Gives free slots the next trials: new ones, some from a checkpoint, some that waited outside."""

@@ -12,8 +12,10 @@ from jaxft.contest import Contest
 from jaxft.errors import BadInput, Note
 from jaxft.flight import Flight, departing
 from jaxft.groups import Group, pooled, prepare
+from jaxft.live import Live
+from jaxft.news import Begun, End, Listener, News, Several
 from jaxft.pool import Pool
-from jaxft.progress import End, News, Progress
+from jaxft.progress import Progress
 from jaxft.slots import Slots
 from jaxft.status import IN_STEP
 from jaxft.store import Ended, Part, Store
@@ -22,7 +24,10 @@ from jaxft.trials import Trial, expand, share
 from jaxft.work import Costs
 
 
-def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fresh: bool = False) -> str:
+def run(
+    study: Study, *, progress: Listener | None = None, track: Sequence[Listener] = (),
+    shard: tuple[int, int] | None = None, fresh: bool = False,
+) -> str:  # fmt: skip
     """Trains every trial of the study that its run folder does not hold yet. Returns the folder.
 
     Processes that have met (`processes.join`) share the work: each calls this with the same arguments.
@@ -30,6 +35,7 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
     Args:
         study: what to run.
         progress: told what happens; the console by default.
+        track: told too; of several processes in the first only.
         shard: only the i-th of n shares of the trials, (i, n); the others may run elsewhere at the same time.
         fresh: trials in flight start again instead of going on from their checkpoints.
 
@@ -43,6 +49,7 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
             f"policy: {study.policy} ranks all trials of a program, and a shard has only its own; run without --shard"
         )
     progress = progress or Progress.choose(quiet=processes.index() > 0)
+    told = Several([progress, *(track if processes.index() == 0 else ()), Live()])
     _refuse_soups(study, shard)
     trials = expand(study)
     wanted = share(trials, shard) if shard else trials
@@ -66,7 +73,7 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
         # One reads for all, before the pools take memory.
         known = shards.curves(store.folder) if study.policy and processes.index() == 0 else {}
         past = processes.told(known)[0]
-        progress.start(len(wanted), len(wanted) - len(missing))
+        told.start(Begun(study, path, len(wanted), len(wanted) - len(missing), part.name))
         for group, width in zip(groups, widths, strict=True):
             names = {trial.id for trial in group.trials}
             here = sorted((t for t in missing if t.id in names), key=lambda t: _turn(t, group, flight, study.policy))
@@ -75,29 +82,31 @@ def run(study: Study, *, progress=None, shard: tuple[int, int] | None = None, fr
                 if any(processes.told(flight.halt.asked)):  # in the last block of the group before
                     flight.stop()
                 contest = _contest(group, study.policy, past)
-                _run_group(group, here, pooled(group, width, there), store, flight, contest, study, best, progress)
+                _run_group(group, here, pooled(group, width, there), store, flight, contest, study, best, told)
             if best:
                 best.serve()
         flight.over()
-    except Exception:
-        flight.rest()  # while the folder is still this process's
+    except BaseException as error:
+        if isinstance(error, Exception):
+            flight.rest()  # while the folder is still this process's
+        told.stop()
         raise
     finally:
         store.close()
-    progress.finish(path)
+    told.finish(path)
     return path
 
 
 def _run_group(
     group: Group, trials: Sequence[Trial], pool: Pool, store: Store, flight: Flight, contest: Contest,
-    study: Study, best: Best | None, progress,
+    study: Study, best: Best | None, told: Listener,
 ) -> None:  # fmt: skip
     """Of a pool that is gone, with its memory, when the next group's is made."""
     kept = store.resolved.get(group.name, {}).get("slots", {})
     if group.recipe.every not in kept:
         store.resolve(group.name, {"slots": {group.recipe.every: pool.slots_per_device}})
     store.examples(group.task)
-    progress.compiled(pool.compile_seconds)
+    told.compiled(pool.compile_seconds)
     costs = Costs(group, pool) if study.eval.costs else None
     slots = Slots(group, trials, pool, flight, contest, study.policy or "", best, costs)
     with flight.halt:
@@ -105,7 +114,7 @@ def _run_group(
             store.append(list(news.rows))
             if best:
                 best.settle()
-            progress.block(news)
+            told.block(news)
 
 
 def _turn(trial: Trial, group: Group, flight: Flight, policy: str | None) -> tuple[bool, int]:
@@ -159,7 +168,10 @@ def work(slots: Slots, pool: Pool, flight: Flight) -> Iterator[News]:
         ended = _ends(over.rows, over.trials) if processes.count() > 1 and over.trials else over.rows
         before, last = last, time.monotonic()
         idle = pool.slots * steps - block.taken
-        yield News(block.running, ended, block.examples, last - before, devices, block.taken, idle, queued, over.rows)
+        yield News(
+            block.running, ended, block.examples, last - before, devices, block.taken, idle, queued, over.rows,
+            slots.flying,
+        )  # fmt: skip
         # Also one asked for while rows were written; several processes have agreed already.
         stop = block.stop | (processes.count() == 1 and flight.halt.asked)
         if block.due or (stop and slots.busy):

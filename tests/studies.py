@@ -19,7 +19,7 @@ class Quiet:
     def __init__(self):
         self.ended, self.examples, self.taken, self.blocks = [], 0, 0, 0
 
-    def start(self, total, done):
+    def start(self, begun):
         pass
 
     def compiled(self, seconds):
@@ -34,6 +34,9 @@ class Quiet:
         self.blocks += 1
 
     def finish(self, folder):
+        pass
+
+    def stop(self):
         pass
 
 

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import jaxft
-from jaxft import cli, options
+from jaxft import cli, machine, options
 from jaxft.config import load
 from jaxft.study import KEYS
 
@@ -91,8 +91,8 @@ def test_a_command_gets_the_study(called, command, capsys):
         (["run", "--train.lr", "1"], "run: expected a study, such as jaxft run STUDY.yaml"),
         (["rnu", "s.yaml"], "unknown command 'rnu'; did you mean run?"),
         (
-            ["watch", "x"],
-            "unknown command 'watch'; known: --help, --version, bench, export, plan, predict, report, run",
+            ["zebra", "x"],
+            "unknown command 'zebra'; known: --help, --version, bench, export, plan, predict, report, run, watch",
         ),
         (
             ["run", "missing.yaml"],
@@ -152,7 +152,7 @@ print(codes, [m for m in ("jax", "flax", "transformers", "numpy", "pandas") if m
 )
 def test_virtual_devices(code, env, expected):
     found = python(
-        f"from jaxft import cli, config; cli.devices(config.load(None, ['--pool.devices={code}']));"
+        f"from jaxft import config, machine; machine.divide(config.load(None, ['--pool.devices={code}']).pool.devices);"
         "import jax; print(jax.local_device_count())",
         **env,
     )
@@ -196,10 +196,10 @@ def test_programs_are_kept_in_the_users_cache_unless_a_place_is_named(tmp_path, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     before = jax.config.values["jax_compilation_cache_dir"]
     try:
-        cli.keep_programs()
+        machine.keep_programs()
         assert jax.config.values["jax_compilation_cache_dir"] == before
         jax.config.update("jax_compilation_cache_dir", None)
-        cli.keep_programs()
+        machine.keep_programs()
         folder = Path(jax.config.values["jax_compilation_cache_dir"])
         assert folder.parent == tmp_path / "jaxft"
         assert folder.name.startswith("xla-")

@@ -16,7 +16,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from jaxft import cli, cost, forecast, memory, methods, models, replica, scale
 from jaxft.data import batch
 from jaxft.models.known import known
-from jaxft.progress import duration
+from jaxft.news import duration
 from jaxft.study import Study
 from jaxft.types import Split
 

@@ -117,8 +117,8 @@ class Stops:
     def __init__(self, blocks: int):
         self.left = blocks
 
-    def start(self, total, done):
-        self.done = done
+    def start(self, begun):
+        self.done = begun.done
 
     def compiled(self, seconds):
         pass
@@ -129,6 +129,9 @@ class Stops:
             signal.raise_signal(signal.SIGTERM)
 
     def finish(self, folder):
+        pass
+
+    def stop(self):
         pass
 
 

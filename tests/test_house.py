@@ -26,10 +26,11 @@ FLOORS = [
     {"store"},
     {"grid", "record", "best"},
     {"release", "flight"},
-    {"stats", "slots"},
+    {"news"},
+    {"stats", "slots", "live", "view"},
     {"report"},
-    {"progress"},
-    {"train", "replay"},
+    {"progress", "tracking"},
+    {"train", "replay", "watch"},
     {"forecast", "export", "predict"},
     {"bench"},
     {"cli"},
@@ -38,7 +39,7 @@ FLOORS = [
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
           "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options", "others",
-          "lost", "status", "policies", "contest", "stats", "report",
+          "lost", "status", "news", "live", "view", "watch", "policies", "contest", "stats", "report",
           "networks", "ranges"}  # fmt: skip
 LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
 

@@ -29,15 +29,19 @@ def models(values: Iterable[str]) -> dict[str, str]:
     enough = (n for n in range(1, most) if len({tuple(parts[-n:]) for parts in folders.values()}) == distinct)
     kept = next(enough, most)
     return {
-        value: " | ".join(filter(None, ["/".join(parts[-kept:]), _brief(value.partition("|")[2])]))
+        value: " | ".join(filter(None, ["/".join(parts[-kept:]), brief(value.partition("|")[2], "network")]))
         for value, parts in folders.items()
     }
 
 
-def _brief(network: str) -> str:
+def brief(text: str, kind: str = "method") -> str:
+    """A spec without the arguments that are as usual; any other text as it is."""
     try:
-        (call,) = spec.parse(network)
-        usual = {name: argument.default for name, argument in spec.signature(call.name, "network").items()}
-        return spec.write([spec.Call(call.name, {k: v for k, v in call.args.items() if usual.get(k) != v})])
+        calls = spec.parse(text)
+        usual = [{name: a.default for name, a in spec.signature(call.name, kind).items()} for call in calls]
     except (BadInput, ValueError):  # from a file, where it may be any text
-        return network
+        return text
+    return spec.write(
+        call._replace(args={k: v for k, v in call.args.items() if before.get(k) != v})
+        for call, before in zip(calls, usual, strict=True)
+    )
