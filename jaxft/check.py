@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from jsonargparse import ArgumentError, ArgumentParser
 
 from jaxft.errors import BadInput
-from jaxft.spec import nearest
+from jaxft.members import nearest
 from jaxft.study import KEYS, SECTIONS, SeedGrid, Study, flat
 
 FREE = ("name", "out", "seeds.", "sweep", "pool.", "policy")

@@ -13,7 +13,7 @@ from typing import NoReturn
 from jaxft import __version__, config, machine, options, trials
 from jaxft.check import explain
 from jaxft.errors import BadInput, Note
-from jaxft.spec import nearest
+from jaxft.members import nearest
 from jaxft.study import Study
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3

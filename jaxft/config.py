@@ -1,7 +1,7 @@
 """Studies from YAML and the command line, and back: typed, with one line for what is wrong. No jax here."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ __all__ = [
     "dump",
     "flat",
     "load",
+    "make",
     "parse",
 ]
 
@@ -53,6 +54,29 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
         BadInput: the file cannot be read, or a key or value in it or in the overrides is not known.
     """
     return _study(_with_bases(Path(path)) if path is not None else [], overrides)
+
+
+def make(base: str | Path | None = None, **keys: Any) -> Study:
+    """The study with these keys, nested as in YAML, over those of a file, or over the defaults.
+
+    ```python
+    make("configs/quickstart.yaml", seeds={"init": "1..8"}, train={"lr": 3e-4})
+    ```
+
+    Raises:
+        BadInput: the file cannot be read, or a key or value is not known.
+    """
+    files = _with_bases(Path(base)) if base is not None else []
+    return _study([*files, _File(None, _parsed(yaml12.write(_simple(keys)), "the study"))], ())
+
+
+def _simple(value: Any) -> Any:
+    """Mappings, ranges, tuples and arrays as what YAML has for them."""
+    if isinstance(value, Mapping):
+        return {str(key): _simple(each) for key, each in value.items()}
+    if isinstance(value, range | tuple | list):
+        return [_simple(each) for each in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def parse(content: bytes, place: str) -> Study:
@@ -93,7 +117,8 @@ def _study(files: Sequence["_File"], overrides: Sequence[str]) -> Study:
                     continue  # a heading whose keys are all commented out
                 take(key, value, typed)
             except BadInput as error:
-                raise BadInput(f"{file.path}, line {line}: {error}") from None
+                place = "" if file.path is None else f"{file.path}, line {line}: "
+                raise BadInput(f"{place}{error}") from None
     for key, text in _pairs(overrides):
         take(key, _plain(text) if key.startswith("sweep.") else text, _typed_text)
     study = build({**leaves, "sweep": sweep})
@@ -128,7 +153,8 @@ def differences(old: Study, new: Study) -> list[str]:
 
 
 class _File(NamedTuple):
-    path: str | Path
+    path: str | Path | None
+    """None: the keys are from a program, not from a file."""
     entries: list[yaml12.Entry]
 
 

@@ -12,9 +12,9 @@ from transformers import CONFIG_MAPPING
 
 from jaxft import groups, models, spec, store
 from jaxft.errors import BadInput, line
+from jaxft.members import nearest
 from jaxft.models import checkpoint
 from jaxft.replay import AT, Again, replay
-from jaxft.spec import nearest
 from jaxft.stats.cells import Frame
 from jaxft.store import Run
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxft import methods, models, optim, others, probe, replica, tasks
+from jaxft import members, methods, models, optim, others, probe, replica, spec, tasks
 from jaxft.data import batch
 from jaxft.errors import BadInput
 from jaxft.memory import widest
@@ -101,8 +101,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         by_every: dict[int, list[Trial]] = {}
         for trial in similar:
             by_every.setdefault(interval(trial, task), []).append(trial)
-        for every, members in by_every.items():
-            lengths = {trial.id: length(trial, task, method) for trial in members}
+        for every, same in by_every.items():
+            lengths = {trial.id: length(trial, task, method) for trial in same}
             recipe = Recipe(
                 model=model,
                 method=method,
@@ -127,13 +127,16 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
             }
             if study.eval.gradient_norms:  # not `False` otherwise: older checkpoints do not say so
                 decided["gradient_norms"] = True
+            own = {call.name: members.own(call.name) for call in spec.parse(fixed["method"])}
+            if any(own.values()):  # a method that a program added may change behind its name
+                decided["own"] = {name: found.fingerprint for name, found in own.items() if found}
             if learned:
                 decided["probe"] = {name: each.fingerprint for name, each in learned.items()}
             # Of the settings alone: other data under the same name must meet its fingerprint.
             name = identify(Seeds(0, 0, 0, 0, 0), shape(fixed), {})
             precision = fixed["train.precision"]
-            made = Group(name, members, lengths, recipe, shared, task, kept, whole, precision, decided, packed)
-            rehearse(recipe, shared, entry(members[0], made))
+            made = Group(name, same, lengths, recipe, shared, task, kept, whole, precision, decided, packed)
+            rehearse(recipe, shared, entry(same[0], made))
             groups.append(made)
     return groups
 

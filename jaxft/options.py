@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jaxft import trials
 from jaxft.errors import BadInput
-from jaxft.spec import nearest
+from jaxft.members import nearest
 
 RUN = """Options of run:
   --shard 3/8           only the third of eight shares of the trials, as in a job array: each share needs

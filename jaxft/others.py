@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxft.check import typed
 from jaxft.errors import BadInput
-from jaxft.spec import nearest
+from jaxft.members import nearest
 from jaxft.study import TaskConfig
 
 ALSO, PROBE = "eval.also", "eval.probe"

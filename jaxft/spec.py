@@ -1,36 +1,15 @@
-"""The language of `method: "reinit(layers=5)|mixout(p=0.1)"`, and what each name in it accepts. No jax here.
-
-The registry is the folder `methods/`, `policies/` for `policy: "median(grace=0.2)"`, and `networks/` for what comes
-after the bar in `model: "FOLDER|lstm(layers=4)"`: the file's name is the member's. Its signature is read from the
-source, not by importing it, so that a study is checked, and its trials are told apart, before jax is loaded.
-"""
+"""The language of `method: "reinit(layers=5)|mixout(p=0.1)"`. No jax here."""
 
 import ast
-import difflib
 import math
-import struct
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from importlib.util import find_spec
+from collections.abc import Iterable, Mapping
 from itertools import permutations
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxft.errors import BadInput
+from jaxft.members import NOUNS, Argument, Literal, accepted, clashes, fits, held, nearest, signature
 
-Literal = int | float | str | bool
-_TYPES = {"int": int, "float": float, "str": str, "bool": bool}
-_NOUNS = {int: "an integer", float: "a finite number", str: "text in quotes", bool: "True or False"}
-_RANGES: dict[str, tuple[type, str, Callable[[Any], bool]]] = {
-    "Share": (float, "a number from 0 to 1", lambda x: 0 <= x <= 1),
-    "BelowOne": (float, "a number from 0 and below 1", lambda x: 0 <= x < 1),
-    "NotNegative": (float, "a finite number from 0 on", lambda x: x >= 0),
-    "Positive": (float, "a finite number above 0", lambda x: x > 0),
-    "Count": (int, "an integer from 1 on", lambda x: x >= 1),
-    "Natural": (int, "an integer from 0 on", lambda x: x >= 0),
-}
-"""What the aliases in `ranges` stand for: a type, its range in words, and whether a value is in it."""
 _EXAMPLE = "expected names with keyword arguments, such as `a|b(x=1, y='s')`"
 
 
@@ -43,17 +22,6 @@ class Call(NamedTuple):
 
 class _Wrong(Exception):
     """At this character of a spec."""
-
-
-class Argument(NamedTuple):
-    """What a member declares of an argument."""
-
-    type: type
-    default: Literal
-    range: str = ""
-    """The name of its range, of those in `ranges`; "" for any value of the type."""
-    words: tuple[str, ...] = ()
-    """The only texts that it takes; () for any."""
 
 
 def parse(text: str, kind: str = "method") -> tuple[Call, ...]:
@@ -141,141 +109,16 @@ def numbers(text: str, changes: Mapping[str, Any] | None = None) -> tuple[str, d
     return write(rest), floats
 
 
-def signature(name: str, kind: str = "method") -> dict[str, Argument]:
-    """The arguments that the method, or the policy, of this name declares.
-
-    Raises:
-        BadInput: there is none.
-        TypeError: its author left out a type or a default.
-    """
-    return _signature(_file(name, kind))
-
-
-def clashes(name: str, kind: str = "method") -> dict[str, str]:
-    """With what others the method of this name does not go, and why: its file's `CLASHES = {"other": "reason"}`.
-
-    Raises:
-        BadInput: there is no such method.
-    """
-    return _clashes(_file(name, kind))
-
-
-def names(kind: str = "method") -> list[str]:
-    """All that there are, in alphabetical order."""
-    return sorted(_files(kind))
-
-
-def accepted(declared: Argument) -> str:
-    """Type and range of an argument, in words."""
-    if declared.words:
-        return " or ".join(repr(word) for word in declared.words)
-    return _RANGES[declared.range][1] if declared.range else _NOUNS[declared.type]
-
-
-def docstring(name: str, kind: str = "method") -> str:
-    """What the member's function says of itself, without its indentation."""
-    path = _file(name, kind)
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    (function,) = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == path.stem)
-    return ast.get_docstring(function) or ""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """What to say of an unknown word: the known one that ends in it or is most like it, or all beside it."""
-    known = sorted(known)
-    alike = [k for k in known if k.endswith(f".{word}")] or difflib.get_close_matches(word, known, n=1)
-    if alike:
-        return f"did you mean {alike[0]}?"
-    section = word.rpartition(".")[0]
-    beside = [k for k in known if k.rpartition(".")[0] == section] or [k for k in known if "." not in k] or known
-    return f"known: {', '.join(beside)}" if beside else "there are none"
-
-
-def _file(name: str, kind: str) -> Path:
-    files = _files(kind)
-    if name not in files:
-        raise BadInput(f"{kind}: unknown {kind} {name!r}; {nearest(name, files)}")
-    return files[name]
-
-
-def _files(kind: str) -> dict[str, Path]:
-    return {path.stem: path for folder in _folders(kind) for path in sorted(Path(folder).glob("[!_]*.py"))}
-
-
-def _folders(kind: str) -> Sequence[str]:
-    rooms = {"method": "jaxft.methods", "policy": "jaxft.policies", "network": "jaxft.networks"}
-    found = find_spec(rooms[kind])  # without importing it
-    return found.submodule_search_locations or () if found else ()
-
-
-@lru_cache
-def _signature(path: Path) -> dict[str, Argument]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    functions = {node.name: node.args for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if path.stem not in functions:
-        raise TypeError(f"{path}: no function {path.stem}")
-    args = functions[path.stem]
-    declared = [*zip(args.args[::-1], args.defaults[::-1], strict=False)][::-1]
-    declared += [(arg, default) for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default]
-    if len(declared) < len(args.args) + len(args.kwonlyargs):
-        raise TypeError(f"{path}: an argument of {path.stem} has no default")
-    return {arg.arg: _argument(path, arg, default) for arg, default in declared}
-
-
-def _argument(path: Path, arg: ast.arg, default: ast.expr) -> Argument:
-    value: Any = ast.literal_eval(default)
-    match arg.annotation:
-        case ast.Name(id=name) if name in _TYPES:
-            found = Argument(_TYPES[name], _TYPES[name](value))
-        case ast.Name(id=name) if name in _RANGES:
-            kind = _RANGES[name][0]
-            found = Argument(kind, kind(value), name)
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
-            words = ast.literal_eval(inside)
-            found = Argument(str, value, words=words if isinstance(words, tuple) else (words,))
-        case _:
-            known = ", ".join([*_TYPES, *_RANGES])
-            raise TypeError(f"{path}: argument {arg.arg} must be annotated with Literal[...] or one of {known}")
-    if not _fits(found, found.default):
-        raise TypeError(f"{path}: the default of {arg.arg} is none of what it takes")
-    return found
-
-
-@lru_cache
-def _clashes(path: Path) -> dict[str, str]:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        match node:
-            case ast.Assign(targets=[ast.Name(id="CLASHES")], value=value):
-                return ast.literal_eval(value)
-    return {}
-
-
 def _typed(name: str, declared: Argument, args: Mapping[str, Any]) -> Literal:
     arg = name.rpartition(".")[2]
     value = args.get(arg, declared.default)
     if declared.type is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
-    if not _fits(declared, value):
+    if not fits(declared, value):
         raise BadInput(f"{name}: expected {accepted(declared)}, found {value!r}")
-    if declared.type is float and not _fits(declared, _held(value)):
+    if declared.type is float and not fits(declared, held(value)):
         raise BadInput(f"{name}: expected {accepted(declared)}, found {value!r}, which 32 bits cannot hold")
     return value
-
-
-def _fits(declared: Argument, value: Any) -> bool:
-    if type(value) is not declared.type or (declared.type is float and not math.isfinite(value)):
-        return False
-    if declared.words:
-        return value in declared.words
-    return not declared.range or _RANGES[declared.range][2](value)
-
-
-def _held(value: float) -> float:
-    """The number as a replica holds it, in 32 bits."""
-    try:
-        return struct.unpack("<f", struct.pack("<f", value))[0]
-    except OverflowError:
-        return math.inf
 
 
 def _calls(node: ast.expr, text: str) -> list[Call]:
@@ -299,7 +142,7 @@ def _literal(word: ast.keyword, text: str) -> Literal:
         value = ast.literal_eval(word.value)
     except (ValueError, TypeError):
         value = None
-    if word.arg is None or type(value) not in _NOUNS or (isinstance(value, float) and not math.isfinite(value)):
+    if word.arg is None or type(value) not in NOUNS or (isinstance(value, float) and not math.isfinite(value)):
         raise _Wrong(_column(word.value, text))
     return value
 

@@ -98,8 +98,16 @@ def entries(text: str, source: str, section: Callable[[str], bool]) -> list[Entr
 
 
 def write(nested: dict[str, Any]) -> str:
-    """The text of nested mappings, one key to a line, lists in one line."""
-    return yaml.dump(nested, Dumper=_Dumper, sort_keys=False, width=10**6, allow_unicode=True)
+    """The text of nested mappings, one key to a line, lists in one line.
+
+    Raises:
+        BadInput: something in them is no number, text, list or mapping.
+    """
+    try:
+        return yaml.dump(nested, Dumper=_Dumper, sort_keys=False, width=10**6, allow_unicode=True)
+    except yaml.representer.RepresenterError as error:
+        found = error.args[-1]
+        raise BadInput(f"expected numbers, texts, lists and mappings, found {type(found).__name__} {found!r}") from None
 
 
 def _guarded(source: str, read: Callable[[_Loader], Any], text: str) -> Any:

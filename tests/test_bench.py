@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from jaxft import bench, ceilings, cli, config, cost, groups, models, optim, spec, tasks, trials
+from jaxft import bench, ceilings, cli, config, cost, groups, members, models, optim, tasks, trials
 from jaxft.bench import inputs, ours, peers, record, rounds, session, table
 from jaxft.bench.ours import Ours
 from jaxft.bench.rounds import Figures, Formula, Round, Spread
@@ -570,7 +570,7 @@ def test_words_are_options_or_keys_of_the_study(tmp_path):
     assert asked.methods == []
     asked = bench.read(["--methods", "lora(rank=4, alpha=8), mixout ,lora(rank=4,alpha=8.0),vanilla", "--record", path])
     assert asked.methods == ["vanilla", "lora(rank=4, alpha=8)", "mixout"]
-    assert set(bench.read(["--methods", "all", "--record", path]).methods) == set(spec.names())
+    assert set(bench.read(["--methods", "all", "--record", path]).methods) == set(members.names())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import toys
 from test_deberta import V3
 from test_lstm import SETTINGS
 
-from jaxft import methods, replica, spec, tree
+from jaxft import members, methods, replica, tree
 from jaxft.data import batch
 from jaxft.errors import BadInput
 from jaxft.recipe import Shared
@@ -64,7 +64,7 @@ def made(family, name: str):
     return recipe, toys.shared(pretrained=weights), toys.entry(lead=5, **floats)
 
 
-@pytest.mark.parametrize("name", spec.names())
+@pytest.mark.parametrize("name", members.names())
 def test_a_step_can_be_taken(family, name):
     recipe, shared, entry = made(family, name)
 

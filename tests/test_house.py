@@ -12,6 +12,7 @@ FILES = sorted((ROOT / "jaxft").rglob("*.py"))
 
 FLOORS = [
     {"errors", "lost", "ranges", "status"},
+    {"members"},
     {"machine", "tree", "spec", "study", "yaml12", "halt", "processes"},
     {"check", "networks", "policies"},
     {"contest", "others"},
@@ -32,16 +33,16 @@ FLOORS = [
     {"progress", "tracking"},
     {"train", "replay", "watch"},
     {"forecast", "export", "predict"},
-    {"bench"},
+    {"bench", "api"},
     {"cli"},
     {"assets", "__main__"},
 ]
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-NO_JAX = {"errors", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows", "shards",
-          "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options", "others",
-          "lost", "status", "news", "live", "view", "watch", "policies", "contest", "stats", "report",
-          "networks", "ranges"}  # fmt: skip
-LAZY_JAX = {"cli"}  # imports it inside a function, once a study is in order
+NO_JAX = {"errors", "members", "spec", "study", "check", "config", "trials", "metrics", "scheduler", "store", "rows",
+          "shards", "folder", "locks", "grid", "progress", "record", "yaml12", "cli", "release", "halt", "options",
+          "others", "lost", "status", "news", "live", "view", "watch", "policies", "contest", "stats", "report",
+          "networks", "ranges", "machine", "api"}  # fmt: skip
+LAZY_JAX = {"cli", "machine", "api"}  # imports it inside a function, once a study is in order
 
 
 def room(path: Path) -> str:

@@ -11,7 +11,7 @@ import oracles
 import pytest
 import toys
 
-from jaxft import checkpoint, keys, methods, replica, spec
+from jaxft import checkpoint, keys, members, methods, replica, spec
 from jaxft.errors import BadInput
 from jaxft.rehearse import STILL
 from jaxft.types import Ctx, Method, Out, same
@@ -35,7 +35,7 @@ def texts(name: str) -> tuple[str, str]:
     """A method as its oracle has it, and with other floats throughout."""
     (call,) = [call for call in spec.bind(spec.parse(oracles.told(name).spec)) if call.name == name]
     other = dict(call.args)
-    for arg, declared in spec.signature(name).items():
+    for arg, declared in members.signature(name).items():
         if declared.type is float:
             usual = FLOATS[declared.range]
             other[arg] = usual if call.args[arg] != usual else usual / 2
@@ -55,9 +55,9 @@ def test_says_what_it_is(name):
     assert re.search(r"(19|20)\d\d|arXiv", text), "no source"
     assert re.search(r"\bowns?\b", about, re.IGNORECASE), "not what a replica owns"
     assert "vanilla" in text, "not where it equals vanilla, or that it never does"
-    for arg in spec.signature(name):
+    for arg in members.signature(name):
         assert re.search(rf"\b{arg}\b", text), f"nothing about {arg}"
-    for other, reason in spec.clashes(name).items():
+    for other, reason in members.clashes(name).items():
         assert reason == reason.strip(" .\n"), f"{other}: one phrase, without a full stop"
 
 

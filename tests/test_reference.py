@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxft import spec
+from jaxft import members
 from jaxft.methods import _reference as reference
 
 ROW = {
@@ -48,19 +48,19 @@ def test_the_page_is_what_the_methods_say():
     assert written == reference.page(), f"methods/README.md is out of date: run {reference.COMMAND}"
 
 
-@pytest.mark.parametrize("name", [name for name in spec.names() if name != "vanilla"])
+@pytest.mark.parametrize("name", [name for name in members.names() if name != "vanilla"])
 def test_each_method_has_a_section_with_all_that_there_is_to_know(name):
     said = section(reference.page(), name)
-    found = reference.parts(spec.docstring(name))
+    found = reference.parts(members.docstring(name))
     assert found.rule in said
     assert set(found.marked) == {"Owns", "Off", "Hazards"}
     assert all(text in said for text in found.marked.values())
     assert found.source in said
-    assert set(found.arguments) == set(spec.signature(name)), "each argument is explained"
-    for arg, declared in spec.signature(name).items():
-        assert f"| `{arg}` | `{declared.default!r}` | {spec.accepted(declared)} |" in said
-    for other, reason in spec.clashes(name).items():
-        if other in spec.names():
+    assert set(found.arguments) == set(members.signature(name)), "each argument is explained"
+    for arg, declared in members.signature(name).items():
+        assert f"| `{arg}` | `{declared.default!r}` | {members.accepted(declared)} |" in said
+    for other, reason in members.clashes(name).items():
+        if other in members.names():
             assert f"`{name}`: {reason}." in section(reference.page(), other), "a clash stands with both"
 
 

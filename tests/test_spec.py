@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxft import spec
+from jaxft import members, spec
 from jaxft.errors import BadInput
-from jaxft.spec import Argument, Call
+from jaxft.members import Argument
+from jaxft.spec import Call
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}z", fullmatch=True)
 VALUES = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.text()
@@ -69,13 +70,13 @@ def toys(tmp_path, monkeypatch):
     (tmp_path / "mixout.py").write_text(f"{head}def mixout(p: float = 0.9, *, hard: bool = False): ...")
     (tmp_path / "reinit.py").write_text(f"{head}def reinit(layers: int = 5, how: str = 'normal', std: float = 1): ...")
     (tmp_path / "_hidden.py").write_text("")
-    monkeypatch.setattr(spec, "_folders", lambda kind: [str(tmp_path)])
+    monkeypatch.setattr(members, "_folders", lambda kind: [str(tmp_path)])
 
 
 @pytest.mark.usefixtures("toys")
 def test_signatures_are_read_from_the_source():
-    assert spec.signature("mixout") == {"p": Argument(float, 0.9), "hard": Argument(bool, False)}
-    assert spec.signature("reinit")["std"] == Argument(float, 1.0)
+    assert members.signature("mixout") == {"p": Argument(float, 0.9), "hard": Argument(bool, False)}
+    assert members.signature("reinit")["std"] == Argument(float, 1.0)
 
 
 @pytest.mark.usefixtures("toys")
@@ -133,9 +134,9 @@ def test_what_does_not_fit_a_signature(text, changes, message):
 )
 def test_a_method_must_declare_types_and_defaults(tmp_path, monkeypatch, source, message):
     (tmp_path / "toy.py").write_text(source)
-    monkeypatch.setattr(spec, "_folders", lambda kind: [str(tmp_path)])
+    monkeypatch.setattr(members, "_folders", lambda kind: [str(tmp_path)])
     with pytest.raises(TypeError, match=message):
-        spec.signature("toy")
+        members.signature("toy")
 
 
 RANGED = """from typing import Literal
@@ -150,7 +151,7 @@ def ranged(tmp_path, monkeypatch):
     (tmp_path / "ranged.py").write_text(RANGED)
     (tmp_path / "left.py").write_text('CLASHES = {"right": "both train nothing"}\ndef left(): ...')
     (tmp_path / "right.py").write_text("def right(): ...")
-    monkeypatch.setattr(spec, "_folders", lambda kind: [str(tmp_path)])
+    monkeypatch.setattr(members, "_folders", lambda kind: [str(tmp_path)])
 
 
 @pytest.mark.usefixtures("ranged")
@@ -195,19 +196,19 @@ def test_methods_that_clash_say_why(text):
         spec.numbers(text)
     assert str(caught.value) == "method: left and right do not go together: both train nothing"
     assert spec.numbers("left|ranged")
-    assert (spec.clashes("left"), spec.clashes("right")) == ({"right": "both train nothing"}, {})
+    assert (members.clashes("left"), members.clashes("right")) == ({"right": "both train nothing"}, {})
 
 
 def test_the_ranges_are_those_of_types():
     from jaxft import types
 
-    for name, (kind, _, _) in spec._RANGES.items():
+    for name, (kind, _, _) in members.RANGES.items():
         assert getattr(types, name) is kind
 
 
 @pytest.mark.parametrize("source", ["p: Share = 2.0", "n: Count = 0", "how: Literal['a', 'b'] = 'c'", "q: float = 'x'"])
 def test_a_default_must_be_in_its_range(tmp_path, monkeypatch, source):
     (tmp_path / "toy.py").write_text(f"def toy({source}): ...")
-    monkeypatch.setattr(spec, "_folders", lambda kind: [str(tmp_path)])
+    monkeypatch.setattr(members, "_folders", lambda kind: [str(tmp_path)])
     with pytest.raises((TypeError, ValueError)):
-        spec.signature("toy")
+        members.signature("toy")

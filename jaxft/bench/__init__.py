@@ -5,10 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from jaxft import config, spec
+from jaxft import config, members, spec
 from jaxft.bench import record
 from jaxft.errors import BadInput
-from jaxft.spec import nearest
+from jaxft.members import nearest
 from jaxft.study import Study
 
 __all__ = ["ABOUT", "Asked", "read", "run"]
@@ -137,7 +137,7 @@ def run(asked: Asked) -> bool:
 def _methods(text: str) -> list[str]:
     """Vanilla, and those that a list names, each once."""
     found: dict[str, str] = {}
-    for method in ["vanilla", *(spec.names() if text == "all" else _apart(text))]:
+    for method in ["vanilla", *(members.names() if text == "all" else _apart(text))]:
         try:
             bound = spec.write(spec.bind(spec.parse(method)))
         except BadInput as error:

@@ -7,10 +7,9 @@ program.
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from importlib import import_module
 from typing import Any, NamedTuple
 
-from jaxft import spec
+from jaxft import members, spec
 from jaxft.spec import numbers
 from jaxft.types import Ctx, Hyper, Method, Params, Tx, unchanged
 
@@ -33,7 +32,7 @@ def load(text: str) -> Callable[[Hyper], Method]:
         BadInput: an unknown method or argument, or a value of the wrong type.
     """
     calls = spec.bind(spec.parse(text))
-    makers = [getattr(import_module(f"{__name__}.{call.name}"), call.name) for call in calls]
+    makers = [members.member(call.name) for call in calls]
 
     def make(hyper: Hyper) -> Method:
         filled = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxft import spec
+from jaxft import members, spec
 from jaxft.errors import BadInput
 
 PAGE = Path(__file__).with_name("README.md")
@@ -43,7 +43,7 @@ def page(records: Path = RECORDS) -> str:
     Args:
         records: a folder with records of the bench.
     """
-    names, measured = spec.names(), list(_measured(records))
+    names, measured = members.names(), list(_measured(records))
     rows = [
         ("method", "what it does", "paper", "time of a step", "memory"),
         ("---", "---", "---", "---", "---"),
@@ -58,7 +58,7 @@ def parts(text: str) -> Section:
     """A docstring, taken apart.
 
     Args:
-        text: as `spec.docstring` gives it, with "Owns:", "Off:", "Hazards:", "Args:" and "Source:" where it has them.
+        text: as `members.docstring` gives it, with "Owns:", "Off:", "Hazards:", "Args:" and "Source:" where there.
     """
     words = ("Owns", "Off", "Hazards", "Args", "Raises", "Source")
     first, *pieces = re.split(rf"^({'|'.join(words)}):", text, flags=re.MULTILINE)
@@ -73,7 +73,7 @@ def parts(text: str) -> Section:
 
 
 def _row(name: str, measured: list[dict[str, Any]]) -> tuple[str, ...]:
-    section = parts(spec.docstring(name))
+    section = parts(members.docstring(name))
     paper = re.search(r"arXiv (\d+\.\d+)", section.source)
     times = [f"{each['time'][0]:.2f}" for each in measured if each["time"]]
     memory = [f"{each['memory'] / each['vanilla']:.2f}" for each in measured if each["vanilla"]]
@@ -87,7 +87,7 @@ def _row(name: str, measured: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _section(name: str, measured: list[dict[str, Any]]) -> str:
-    section, declared = parts(spec.docstring(name)), spec.signature(name)
+    section, declared = parts(members.docstring(name)), members.signature(name)
     shown = ", ".join(f"{arg}={each.default!r}" for arg, each in declared.items())
     lines = [f"## {name}", "", f"`{name}({shown})`" if declared else f"`{name}`", "", section.line, ""]
     lines += [section.rule, ""] if section.rule else []
@@ -95,7 +95,7 @@ def _section(name: str, measured: list[dict[str, Any]]) -> str:
         lines += ["| argument | default | accepted | |", "| --- | --- | --- | --- |"]
         for arg, each in declared.items():
             about = section.arguments.get(arg, "").replace("|", r"\|")
-            lines.append(f"| `{arg}` | `{each.default!r}` | {spec.accepted(each)} | {about} |")
+            lines.append(f"| `{arg}` | `{each.default!r}` | {members.accepted(each)} | {about} |")
         fixed = [f"`{arg}`" for arg, each in declared.items() if each.type is not float]
         own = [f"`{arg}`" for arg, each in declared.items() if each.type is float]
         lines += ["", *([f"Replicas of one program may differ in {_listed(own)}."] if own else [])]
@@ -113,8 +113,8 @@ def _section(name: str, measured: list[dict[str, Any]]) -> str:
 
 def _clashes(name: str) -> dict[str, str]:
     """As either file says."""
-    theirs = {other: spec.clashes(other) for other in spec.names()}
-    return dict(sorted((spec.clashes(name) | {o: why[name] for o, why in theirs.items() if name in why}).items()))
+    theirs = {other: members.clashes(other) for other in members.names()}
+    return dict(sorted((members.clashes(name) | {o: why[name] for o, why in theirs.items() if name in why}).items()))
 
 
 def _told(each: dict[str, Any]) -> str:

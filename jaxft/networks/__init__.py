@@ -6,10 +6,9 @@ No jax here.
 """
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any, NamedTuple
 
-from jaxft import spec
+from jaxft import members, spec
 from jaxft.errors import BadInput
 
 Config = Mapping[str, Any]
@@ -53,4 +52,4 @@ def load(text: str) -> tuple[str, Network | None]:
     checkpoint, call = read(text)
     if call is None:
         return checkpoint, None
-    return checkpoint, getattr(import_module(f"{__name__}.{call.name}"), call.name)(**call.args)
+    return checkpoint, members.member(call.name, "network")(**call.args)

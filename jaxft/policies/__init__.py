@@ -6,12 +6,11 @@ A study asks its policy, and `stats/replay.py` any, by way of `contest.py`.
 """
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxft import spec
+from jaxft import members, spec
 from jaxft.errors import BadInput
 
 STOP, WAIT, GO = -1, 0, 1
@@ -68,7 +67,7 @@ def load(text: str | None) -> Policy:
     if len(calls) != 1:
         raise BadInput(f"policy: expected one, found {text!r}")
     ((name, args),) = calls
-    return getattr(import_module(f"{__name__}.{name}"), name)(**args)
+    return members.member(name, "policy")(**args)
 
 
 def reason(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxft import yaml12
 from jaxft.errors import BadInput
-from jaxft.spec import nearest
+from jaxft.members import nearest
 from jaxft.store import Run
 from jaxft.trials import expand
 

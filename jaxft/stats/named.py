@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from jaxft import spec
+from jaxft import members, spec
 from jaxft.errors import BadInput
 from jaxft.stats.cells import short
 
@@ -38,7 +38,7 @@ def brief(text: str, kind: str = "method") -> str:
     """A spec without the arguments that are as usual; any other text as it is."""
     try:
         calls = spec.parse(text)
-        usual = [{name: a.default for name, a in spec.signature(call.name, kind).items()} for call in calls]
+        usual = [{name: a.default for name, a in members.signature(call.name, kind).items()} for call in calls]
     except (BadInput, ValueError):  # from a file, where it may be any text
         return text
     return spec.write(

@@ -4,7 +4,6 @@ import difflib
 import pkgutil
 from collections import Counter
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from jaxft import metrics
@@ -13,14 +12,15 @@ from jaxft.data import cache
 from jaxft.data.tokenise import fingerprint, tokenise
 from jaxft.errors import BadInput
 from jaxft.tasks import halves
+from jaxft.tasks.own import OWN
 from jaxft.tasks.source import Source
 from jaxft.trials import size
 from jaxft.types import Split, Task
 
 
-def find() -> dict[str, ModuleType]:
-    """Every task's name, with the module that reads it."""
-    found = {}
+def find() -> dict[str, Any]:
+    """Every task's name, with what reads it: a module, or what a program added."""
+    found: dict[str, Any] = dict(OWN)
     for entry in pkgutil.iter_modules(__path__):
         module = import_module(f"{__name__}.{entry.name}")
         if hasattr(module, "read"):

@@ -11,18 +11,22 @@ def read(config: TaskConfig) -> Source:
 
     Labels that are all whole numbers are sorted as numbers. Test labels may be missing. Raises BadInput.
     """
+    found, _ = tables(config)
+    return made(config, found, Columns(config.text, config.text_pair, config.label))
+
+
+def made(config: TaskConfig, found: dict[str, Table], columns: Columns) -> Source:
+    """The same of tables by split. Raises BadInput."""
     if config.regression and config.labels is not None:
         raise BadInput("task.labels: not together with task.regression: the labels are numbers then, and have no names")
-    found, _ = tables(config)
-    columns = Columns(config.text, config.text_pair, config.label)
-    labels = () if config.regression else _classes(config, found["train"])
+    labels = () if config.regression else _classes(config, found["train"], columns.label)
     numbers = None if config.regression else {name: number for number, name in enumerate(labels)}
     raws = {split: raw(table, columns, numbers, split != "test") for split, table in found.items()}
     return Source(raws, labels, "pearson_spearman" if config.regression else "accuracy")
 
 
-def _classes(config: TaskConfig, train: Table) -> tuple[str, ...]:
-    labels = tuple(map(str, config.labels)) if config.labels is not None else _found(train, config.label)
+def _classes(config: TaskConfig, train: Table, column: str) -> tuple[str, ...]:
+    labels = tuple(map(str, config.labels)) if config.labels is not None else _found(train, column)
     if config.labels is not None and len(labels) < 2:
         raise BadInput(f"task.labels: two or more are needed, found {len(labels)}")
     twice = sorted({name for name in labels if labels.count(name) > 1})
