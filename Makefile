@@ -55,7 +55,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) --constraint constraints.txt --editable '.[test,dev,hub,tfds,analysis,notebook]'
+	$(PIP) --constraint constraints.txt --editable '.[test,dev,hub,tfds,analysis,notebook,tracking]'
 	@touch $@
 
 $(VENV)/.parity: $(VENV)/.dev

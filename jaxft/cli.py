@@ -124,15 +124,16 @@ def _run(words: list[str]) -> int:
     try:
         with _terminable():
             study = _study("run", rest, processes=how.place[1] or 1 if how.place else 1)
-            from jaxft import flight, processes
+            from jaxft import flight, processes, tracking
             from jaxft.train import run
 
+            track = tracking.load_all(how.track)
             if how.place is None:
-                run(study, shard=how.shard, fresh=how.fresh)
+                run(study, track=track, shard=how.shard, fresh=how.fresh)
                 return DONE
             processes.join(processes.Place(*how.place), lambda error: _alone(error, words))
             try:
-                run(study, fresh=how.fresh)
+                run(study, track=track, fresh=how.fresh)
                 return DONE
             except flight.Stopped:
                 raise  # all of them agreed on it

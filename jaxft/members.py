@@ -1,9 +1,9 @@
 """The members of the registries: methods, policies and networks, by name, and what each accepts. No jax here.
 
-A registry is a folder: `methods/`, `policies/` for `policy: "median(grace=0.2)"`, and `networks/` for what comes after
-the bar in `model: "FOLDER|lstm(layers=4)"`: the file's name is the member's. Its signature is read from the source, not
-by importing it, so that a study is checked, and its trials are told apart, before jax is loaded. `add` adds a function
-from anywhere, for this process.
+A registry is a folder: `methods/`, `policies/` for `policy: "median(grace=0.2)"`, `networks/` for what comes after the
+bar in `model: "FOLDER|lstm(layers=4)"`, `tracking/` for `--track`: the file's name is the member's. Its signature is
+read from the source, not by importing it, so that a study is checked, and its trials are told apart, before jax is
+loaded. `add` adds a function from anywhere, for this process.
 """
 
 import ast
@@ -69,7 +69,12 @@ class _Source(NamedTuple):
     clashes: tuple[tuple[str, str], ...] = ()
 
 
-_ROOMS = {"method": "jaxft.methods", "policy": "jaxft.policies", "network": "jaxft.networks"}
+_ROOMS = {
+    "method": "jaxft.methods",
+    "policy": "jaxft.policies",
+    "network": "jaxft.networks",
+    "tracker": "jaxft.tracking",
+}
 _OWN: dict[tuple[str, str], Own] = {}
 
 

@@ -11,6 +11,8 @@ RUN = """Options of run:
   --shard 3/8           only the third of eight shares of the trials, as in a job array: each share needs
                         nothing of the others, and may run in the same folder at the same time.
   --fresh               trials in flight start again; without it they go on from their last checkpoint.
+  --track tensorboard   write totals, the best, and the curves of a few trials for TensorBoard; "wandb(project='seeds')"
+                        for Weights & Biases. May be repeated. Needs: pip install 'jaxft[tracking]'
   --distributed auto    share the work with the other processes of this job, all started alike: on Cloud TPU,
                         SLURM, Open MPI and Kubernetes they find each other. All devices are used.
   --distributed HOST:PORT --processes 4 --process 0
@@ -110,6 +112,8 @@ class How(NamedTuple):
     fresh: bool
     place: tuple[str | None, int | None, int | None] | None
     """Where this process stands among others; None: it is alone."""
+    track: list[str]
+    """Specs of trackers."""
 
 
 def read(words: list[str]) -> tuple[list[str], How]:
@@ -119,13 +123,13 @@ def read(words: list[str]) -> tuple[list[str], How]:
         BadInput: a value is missing, or is not one.
     """
     rest, given = sorted_out(
-        "run", words, ("shard", "distributed", "processes", "process"), flags=("fresh",), strict=False
+        "run", words, ("shard", "track", "distributed", "processes", "process"), flags=("fresh",), strict=False
     )
     found = {name: values[-1] for name, values in given.items() if values}
     shard = trials.read_shard(found["shard"]) if "shard" in found else None
     if shard and "distributed" in found:
         raise BadInput("run: --shard and --distributed: give one of them; a share runs in one process")
-    return rest, How(shard, "fresh" in found, _place(found))
+    return rest, How(shard, "fresh" in found, _place(found), given["track"])
 
 
 def exported(words: Sequence[str]) -> Export:

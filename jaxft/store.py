@@ -300,7 +300,7 @@ def _refuse_differences(folder: Folder, study: Study, wanted: Iterable[Trial], d
 
 def _refuse_others(folder: Folder) -> None:
     """A folder that holds something else is not ours to write to."""
-    known = {STUDY, RESOLVED, CHECKPOINTS, BEST, LIVE, *DATA_SETS, *APART}
+    known = {STUDY, RESOLVED, CHECKPOINTS, BEST, LIVE, "tensorboard", *DATA_SETS, *APART}
     other = [name for name in folder.list() if name not in known and not name.startswith(".")]
     other += [f"trials/{name}" for name in shards.files(folder, "trials")]
     if other and not folder.exists(STUDY):  # looked for last: another shard may be about to write it

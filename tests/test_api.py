@@ -125,7 +125,9 @@ def test_a_task_of_arrays_trains_as_its_file_does(tmp_path):
         jaxft.run(jaxft.make(**keys(tmp_path, task={"name": "arrays", "path": "x"}, out=str(tmp_path / "3"))))
     jaxft.task("arrays", (texts[::-1], labels[::-1]), (texts[:8], labels[:8]))
     with pytest.raises(BadInput, match=r"task is .* it determines the results"):
-        jaxft.run(jaxft.make(**keys(tmp_path, task={"name": "arrays", "max_length": 16}, seeds={"init": 1, "order": "1..3"})))
+        jaxft.run(
+            jaxft.make(**keys(tmp_path, task={"name": "arrays", "max_length": 16}, seeds={"init": 1, "order": "1..3"}))
+        )
 
 
 def scaled(by: Share = 0.5) -> Method:

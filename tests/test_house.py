@@ -102,7 +102,11 @@ def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
     names = {re.match(r"[\w.-]+", d)[0].lower().replace("-", "_") for d in declared}
-    names |= {module for name, module in {"pyyaml": "yaml", "orbax_checkpoint": "orbax"}.items() if name in names}
+    names |= {
+        module
+        for name, module in {"pyyaml": "yaml", "orbax_checkpoint": "orbax", "tensorboardx": "tensorboardX"}.items()
+        if name in names
+    }
     import sys
 
     used = {name.split(".")[0] for path in FILES for name in imports(path)} - {"jaxft", "__future__"}

@@ -57,7 +57,7 @@ def find(config: Config) -> Family:
     Raises:
         BadInput: its `model_type` is not supported.
     """
-    files = [file.name for file in pkgutil.iter_modules([str(Path(__file__).parent)])]
+    files = [f.name for f in pkgutil.iter_modules([str(Path(__file__).parent)]) if not f.name.startswith("_")]
     modules = [importlib.import_module(f"{__package__}.{name}") for name in files]
     families = {kind: module.FAMILY for module in modules if hasattr(module, "FAMILY") for kind in module.FAMILY.types}
     kind = config.get("model_type")

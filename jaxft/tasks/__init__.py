@@ -22,6 +22,8 @@ def find() -> dict[str, Any]:
     """Every task's name, with what reads it: a module, or what a program added."""
     found: dict[str, Any] = dict(OWN)
     for entry in pkgutil.iter_modules(__path__):
+        if entry.name.startswith("_"):
+            continue
         module = import_module(f"{__name__}.{entry.name}")
         if hasattr(module, "read"):
             found |= dict.fromkeys(getattr(module, "NAMES", (entry.name,)), module)

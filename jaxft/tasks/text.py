@@ -7,7 +7,7 @@ from jaxft.tasks.source import Columns, Source, label_names, raw, tables
 
 
 def read(config: TaskConfig) -> Source:
-    """Reads the splits that the study names; classes are `config.labels`, or the training set's, sorted.
+    """Reads the splits that the study names; classes are `task.labels`, or the training set's, sorted.
 
     Labels that are all whole numbers are sorted as numbers. Test labels may be missing. Raises BadInput.
     """
