@@ -147,16 +147,7 @@ class Best:
         return {name: -score for score, name in ranked[: self._most]}
 
     def _read(self, trial: str) -> soups.Weights:
-        """Raises OSError, LookupError or ValueError where it is not what was written."""
-        content = self._folder.read(_file(trial))
-        about = content[8 : 8 + int.from_bytes(content[:8], "little")]
-        try:
-            owned = load(content)
-        except Exception as error:  # safetensors has its own
-            raise ValueError(line(error)) from None
-        if f'"crc32":"{summed(owned, trial)}"'.encode() not in about:
-            raise ValueError("its sum is another")
-        return owned
+        return _read(self._folder, trial)
 
     def _readable(self, trial: str) -> bool:
         try:
@@ -176,6 +167,27 @@ class Best:
         except (BadInput, OSError):
             pass
         return set()
+
+
+def kept(folder: Folder, trial: str) -> soups.Weights | None:
+    """What the run kept of a trial: what it owned at its end; None where it kept nothing, or not what it wrote."""
+    try:
+        return _read(folder, trial)
+    except (OSError, LookupError, ValueError):
+        return None
+
+
+def _read(folder: Folder, trial: str) -> soups.Weights:
+    """Raises OSError, LookupError or ValueError where it is not what was written."""
+    content = folder.read(_file(trial))
+    about = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    try:
+        owned = load(content)
+    except Exception as error:  # safetensors has its own
+        raise ValueError(line(error)) from None
+    if f'"crc32":"{summed(owned, trial)}"'.encode() not in about:
+        raise ValueError("its sum is another")
+    return owned
 
 
 def _alike(trials: Sequence[Trial]) -> list[list[Trial]]:

@@ -31,7 +31,7 @@ ABOUT = f"""usage: jaxft run STUDY.yaml [option ...] [--key.sub value ...]
        jaxft bench [STUDY.yaml] [option ...] [--key.sub value ...]
        jaxft watch RUN [--plain] [--once]
        jaxft report RUN|SCORES [RUN|SCORES ...] --out DIR
-       jaxft export RUN --trial ID|--best N --out DIR [--at best]
+       jaxft export RUN --trial ID|--best N|--soup KIND --out DIR [--at best]
        jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
        jaxft predict CHECKPOINT [CHECKPOINT ...] --file FILE --out PREDICTIONS.csv
        jaxft --version
@@ -211,8 +211,8 @@ def _checkpoints(asked: options.Export) -> int:
     machine.keep_programs()
     from jaxft.export import export
 
-    for one in export(asked.runs[0], str(asked.out), asked.trials, asked.best, asked.at):
-        print(f"{one.folder}: trial {one.trial}; {one.said}")
+    for one in export(asked.runs[0], str(asked.out), asked.trials, asked.best, asked.at, asked.soup):
+        print(f"{one.folder}: {one.what}; {one.said}")
     return DONE
 
 

@@ -12,11 +12,14 @@ from transformers import CONFIG_MAPPING
 
 from jaxft import groups, models, spec, store
 from jaxft.errors import BadInput, line
+from jaxft.groups import Group
 from jaxft.members import nearest
+from jaxft.mixed import KINDS, mixed
 from jaxft.models import checkpoint
 from jaxft.replay import AT, Again, replay
 from jaxft.stats.cells import Frame
 from jaxft.store import Run
+from jaxft.trials import Trial
 
 
 class Exported(NamedTuple):
@@ -24,16 +27,21 @@ class Exported(NamedTuple):
 
     folder: Path
     trial: str
+    """Its id; empty for an average of several."""
+    what: str
+    """What it is, in words."""
     said: str
     """Whether it is the recorded trial bit for bit, or what differs and by how much."""
 
 
 def export(
-    source: str | Path, out: str | Path, trials: Sequence[str] = (), best: int | None = None, at: str = "end"
-) -> Iterator[Exported]:
+    source: str | Path, out: str | Path, trials: Sequence[str] = (), best: int | None = None, at: str = "end",
+    soup: str | None = None,
+) -> Iterator[Exported]:  # fmt: skip
     """Writes trials of a run as checkpoints for `AutoModelForSequenceClassification.from_pretrained`.
 
-    Each is trained once more from its seeds (`replay`). One goes to `out` itself, several to folders in it, by id.
+    What a run kept (`eval.soups`) is taken from its folder, another trial is trained once more from its seeds
+    (`replay`). One goes to `out` itself, several to folders in it, by id.
 
     Args:
         source: a run folder.
@@ -41,6 +49,7 @@ def export(
         trials: ids, or beginnings that only one completed trial has.
         best: so many of the best instead: by their score on dev at the end, or with `at="best"` by their best one.
         at: "end" of training, or "best": the step at which the score on dev was best.
+        soup: "greedy" or "uniform": the average of trials of this kind instead that scored best on dev (`eval.soups`).
 
     Raises:
         BadInput: no such trial, a model that Hugging Face has no class for, or `out` cannot be written.
@@ -48,6 +57,9 @@ def export(
     run = store.load(source)
     if at not in AT:
         raise BadInput(f"export: --at: expected end or best, found {at!r}")
+    if soup is not None:
+        yield _soup(run, Path(out), soup)
+        return
     done = _completed(run)
     names = _best(run, done, best, at) if best is not None else [_found(run, done, name) for name in trials]
     _refuse(run, done[done["trial"].isin(names)])
@@ -56,8 +68,47 @@ def export(
     for again in replay(run, names, at):
         folder = out if len(names) == 1 else out / again.trial.id
         said = _said(again)
-        _written(folder, run, again, at, said)
-        yield Exported(folder, again.trial.id, said)
+        about = _about(run, again, at, said)
+        _written(folder, again.group, groups.weights(again.group, again.replica), about, _card(run, again, about))
+        yield Exported(folder, again.trial.id, f"trial {again.trial.id}", said)
+
+
+def _soup(run: Run, out: Path, kind: str) -> Exported:
+    if kind not in KINDS:
+        raise BadInput(f"export: --soup: expected {' or '.join(KINDS)}, found {kind!r}")
+    _refuse_full(out)
+    made = mixed(run, kind)
+    _refuse(run, _completed(run).query("trial in @names", local_dict={"names": [t.id for t in made.members]}))
+    said = f"its loss on dev is within {made.off:.2g} of the recorded one"
+    first = made.members[0]
+    about = {
+        "study": run.study.name,
+        "soup": kind,
+        "members": [trial.id for trial in made.members],
+        "of": made.of,
+        "init_seed": made.init,
+        **_settings(first, made.group),
+        "metric": made.metric,
+        "dev": made.score,
+        "test": made.test,
+        "replay": said,
+    }
+    lines = [
+        f"The mean of the parameters of {len(made.members)} fine-tunings of `{about['model']}` on {about['task']} by "
+        f"jaxft: a {kind} soup (Wortsman et al. 2022, arXiv 2203.05482) of the {made.of} best trials"
+        + (f" of init seed {made.init}" if made.init is not None else "")
+        + f" of the study `{run.study.name}`.",
+        "",
+        f"- Classes: {_labels(made.group)}",
+        f"- {made.metric} on dev, which chose it: {made.score:.4f}",
+        f"- On test: {made.test:.4f}" if made.test is not None else "- On test: not measured",
+        f"- Method: `{about['method']}`",
+        f"- Members: {', '.join(about['members'])}",
+        "",
+        f"Made of what the run kept: {said}. All settings are in `jaxft.json`.",
+    ]
+    _written(out, made.group, made.weights, about, _page(about, lines))
+    return Exported(out, "", f"{kind} soup of {len(made.members)} trials", said)
 
 
 def _completed(run: Run) -> Frame:
@@ -113,18 +164,16 @@ def _refuse_full(out: Path) -> None:
         raise BadInput(f"{out}: cannot be written ({line(error)})") from None
 
 
-def _written(folder: Path, run: Run, again: Again, at: str, said: str) -> None:
+def _written(folder: Path, group: Group, weights: dict[str, Any], about: dict[str, Any], card: str) -> None:
     """All of it, or nothing."""
-    found = models.open(again.trial.fixed["model"])
-    weights = groups.weights(again.group, again.replica)
+    found = models.open(group.trials[0].fixed["model"])
     part = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        checkpoint.save(part, found.config, weights, found.tokenizer, again.group.task.labels)
-        about = _about(run, again, at, said)
+        checkpoint.save(part, found.config, weights, found.tokenizer, group.task.labels)
         (part / "jaxft.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        (part / "README.md").write_text(_card(run, again, about), encoding="utf-8")
+        (part / "README.md").write_text(card, encoding="utf-8")
         part.chmod(0o755)
         if folder.is_dir():
             folder.rmdir()
@@ -144,12 +193,8 @@ def _about(run: Run, again: Again, at: str, said: str) -> dict[str, Any]:
     return {
         "study": run.study.name,
         "trial": again.trial.id,
-        "model": again.trial.fixed["model"],
-        "task": again.trial.fixed["task.name"],
-        "method": again.trial.fixed["method"],
+        **_settings(again.trial, again.group),
         "seeds": again.trial.seeds._asdict(),
-        "pairs": again.group.task.pairs,
-        "settings": {**again.trial.fixed, **again.trial.hp},
         "step": again.step,
         "at": at,
         "metric": row["metric"],
@@ -161,8 +206,24 @@ def _about(run: Run, again: Again, at: str, said: str) -> dict[str, Any]:
     }
 
 
+def _settings(trial: Trial, group: Group) -> dict[str, Any]:
+    return {
+        "model": trial.fixed["model"],
+        "task": trial.fixed["task.name"],
+        "method": trial.fixed["method"],
+        "pairs": group.task.pairs,
+        "settings": {**trial.fixed, **trial.hp},
+    }
+
+
+def _labels(group: Group) -> str:
+    return ", ".join(group.task.labels) or "none: it predicts a number"
+
+
 def _said(again: Again) -> str:
     other = "; ".join(again.unlike)
+    if again.kept:
+        return f"as the run kept it: its logits on dev, of another program, are those recorded within {again.off:.2g}"
     if not again.off:
         return "its predictions on dev are the recorded ones, bit for bit" + (f", though: {other}" if other else "")
     return f"its logits on dev are within {again.off:.2g} of the recorded ones: {other or 'nothing known differs'}"
@@ -174,20 +235,11 @@ def _card(run: Run, again: Again, about: dict[str, Any]) -> str:
     score = "final_score" if about["at"] == "end" else "best_score"
     test = about["test_at_final" if about["at"] == "end" else "test_at_best"]
     seeds = ", ".join(f"{name} {seed}" for name, seed in about["seeds"].items())
-    labels = ", ".join(again.group.task.labels) or "none: it predicts a number"
     lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: text-classification",
-        "tags: [jaxft]",
-        "---",
-        "",
-        f"# {about['study']}: {about['task']}",
-        "",
         f"`{about['model']}`, fine-tuned on {about['task']} by jaxft: one of the {about['of']} completed trials of the "
         f"study `{about['study']}`.",
         "",
-        f"- Classes: {labels}",
+        f"- Classes: {_labels(again.group)}",
         f"- {about['metric']} on dev: {about[score]:.4f}, after step {about['step']}"
         + (", where it was best during training" if about["at"] == "best" else ", the last"),
         f"- On test: {test:.4f}" if test is not None else "- On test: not measured",
@@ -197,12 +249,14 @@ def _card(run: Run, again: Again, about: dict[str, Any]) -> str:
         f"standard deviation is {done[score].std(ddof=1) if len(done) > 1 else 0.0:.4f}. The score of a trial that was "
         "chosen by it is too high for what new data would give.",
         "",
-        f"Trained again from its seeds: {about['replay']}. All settings are in `jaxft.json`.",
-        "",
-        "```python",
-        "from transformers import pipeline",
-        "",
-        'classify = pipeline("text-classification", model=".")  # this folder',
-        "```",
+        f"Its parameters: {about['replay']}. All settings are in `jaxft.json`.",
     ]
-    return "\n".join(lines) + "\n"
+    return _page(about, lines)
+
+
+def _page(about: dict[str, Any], lines: Sequence[str]) -> str:
+    """A model card around these lines."""
+    head = ["---", "library_name: transformers", "pipeline_tag: text-classification", "tags: [jaxft]", "---", ""]
+    use = ["```python", "from transformers import pipeline", ""]
+    use += ['classify = pipeline("text-classification", model=".")  # this folder', "```"]
+    return "\n".join([*head, f"# {about['study']}: {about['task']}", "", *lines, "", *use]) + "\n"

@@ -38,15 +38,19 @@ It needs the libraries of: pip install 'jaxft[analysis]'
 
 EXPORT = """usage: jaxft export RUN --trial ID [--trial ID ...] --out DIR [--at best]
        jaxft export RUN --best N --out DIR [--at best]
+       jaxft export RUN --soup greedy|uniform --out DIR
        jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
 
 Write trained trials of a run folder as checkpoints, each with a model card, that transformers loads:
-AutoModelForSequenceClassification.from_pretrained(DIR). A trial is trained again from its seeds, so the
-study's model and data have to be where they were. With versions, width and devices as they were it is the
-same bit for bit; otherwise what differs is said, and by how much its predictions do.
+AutoModelForSequenceClassification.from_pretrained(DIR). The best that the run kept (eval.soups: 5) are taken
+as they are; another trial is trained again from its seeds. The study's model and data have to be where they
+were. With versions, width and devices as they were a trial is the same bit for bit; otherwise what differs
+is said, and by how much its predictions do.
 
   --trial ID            a completed trial, by its id or the beginning of it; may be repeated.
   --best N              the N best by their score on dev.
+  --soup KIND           the average of the kept trials' parameters that scored best on dev, of those that the run made
+                        at its end (eval.soups): greedy, or uniform.
   --out DIR             a new folder: of one trial its checkpoint, of several a folder each.
   --at best             as it was where its score on dev was best; otherwise as it was at its end.
 
@@ -103,6 +107,7 @@ class Export(NamedTuple):
     trials: list[str]
     best: int | None
     at: str
+    soup: str | None
 
 
 class How(NamedTuple):
@@ -138,9 +143,9 @@ def exported(words: Sequence[str]) -> Export:
     Raises:
         BadInput: they say neither what to write nor where, or both.
     """
-    runs, given = sorted_out("export", words, ("json", "where", "trial", "best", "out", "at"))
-    apart = [name for name in ("trial", "best", "out", "at") if given[name]]
-    once = all(len(given[name]) < 2 for name in ("json", "best", "out", "at"))
+    runs, given = sorted_out("export", words, ("json", "where", "trial", "best", "soup", "out", "at"))
+    apart = [name for name in ("trial", "best", "soup", "out", "at") if given[name]]
+    once = all(len(given[name]) < 2 for name in ("json", "best", "soup", "out", "at"))
     if given["json"] and apart:
         raise BadInput(f"export: --json and --{apart[0]}: give one of them; scores and checkpoints are written apart")
     if not given["json"] and apart:
@@ -148,12 +153,13 @@ def exported(words: Sequence[str]) -> Export:
             len(runs) != 1
             or not given["out"]
             or not once
-            or bool(given["trial"]) == bool(given["best"])
+            or sum(bool(given[name]) for name in ("trial", "best", "soup")) != 1
             or given["where"]
+            or (given["soup"] and given["at"])
         ):
             raise BadInput(
-                "export: expected one run folder, --trial or --best, and a new folder, such as jaxft export runs/mrpc "
-                "--best 1 --out model"
+                "export: expected one run folder, --trial, --best or --soup, and a new folder, such as jaxft export "
+                "runs/mrpc --best 1 --out model"
             )
     elif not runs or len(given["json"]) != 1:
         raise BadInput(
@@ -170,8 +176,8 @@ def exported(words: Sequence[str]) -> Export:
     for text in given["best"]:
         if not text.isdecimal() or int(text) < 1:
             raise BadInput(f"export: --best: expected a whole number from 1, found {text!r}")
-    (json, out, best), at = (next(iter(given[name]), None) for name in ("json", "out", "best")), given["at"] or ["end"]
-    return Export(runs, json, where, out, given["trial"], int(best) if best else None, at[0])
+    json, out, best, soup, at = (next(iter(given[name]), None) for name in ("json", "out", "best", "soup", "at"))
+    return Export(runs, json, where, out, given["trial"], int(best) if best else None, at or "end", soup)
 
 
 def _place(found: Mapping[str, str]) -> tuple[str | None, int | None, int | None] | None:

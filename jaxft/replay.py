@@ -1,4 +1,4 @@
-"""Finished trials trained once more from their seeds, for their parameters, which a run does not keep."""
+"""The parameters of finished trials: those that a run kept, or others' by training them once more from their seeds."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxft import rows
+from jaxft import best, replica, rows, soups
 from jaxft.errors import BadInput
+from jaxft.folder import Folder
 from jaxft.groups import Group, entry, pooled, prepare
 from jaxft.memory import DoesNotFit
 from jaxft.pool import Pool
-from jaxft.recipe import Replica
+from jaxft.recipe import Entry, Replica
 from jaxft.store import Run
 from jaxft.trials import Trial, expand
+from jaxft.trials import group as alike
 
 AT = {"end": "final", "best": "best"}
 """When a replay ends, and what predictions/ calls that."""
@@ -33,10 +35,15 @@ class Again(NamedTuple):
     """
     unlike: list[str]
     """In what this training differs from the recorded one: "jax 0.11.2 (then 0.10.2)"."""
+    kept: bool = False
+    """Whether nothing was trained: the run had kept its parameters (`eval.soups`). Its logits are then those of a
+    program of their own, which has other last bits.
+    """
 
 
 def replay(run: Run, names: Sequence[str], at: str = "end") -> Iterator[Again]:
-    """Trains completed trials of a run again, as many at once as the run did.
+    """The parameters of completed trials of a run. At their end, of those that it kept (`eval.soups`), they are taken
+    from its folder; the others are trained again, as many at once as the run did.
 
     Where the study's data and model, the width of the pool, the kind and number of devices and the versions are as
     they were, every bit is.
@@ -49,15 +56,19 @@ def replay(run: Run, names: Sequence[str], at: str = "end") -> Iterator[Again]:
     Raises:
         BadInput: the study's model or data are not there, or are others than the run had.
     """
-    trials = expand(run.study)
     recorded = run.trials.set_index("trial")
     predictions = run.predictions
     predictions = predictions[(predictions["split"] == "dev") & (predictions["at"] == AT[at])].set_index("trial")
-    for group in prepare(run.study, trials):
-        here = [trial for trial in group.trials if trial.id in names]
-        if not here:
-            continue
-        _same(run, group)
+
+    def then(trial: Trial) -> np.ndarray:
+        return np.asarray(predictions.loc[trial.id, "logits"], np.float32)
+
+    for group, here in programs(run, names):
+        found = {trial.id: best.kept(Folder.at(run.folder), trial.id) for trial in here} if at == "end" else {}
+        for trial in (trial for trial in here if found.get(trial.id) is not None):
+            made = kept(group, trial, found[trial.id] or {}, int(recorded.loc[trial.id, "steps"]))
+            yield Again(trial, group, int(made.step), made, _off(_logits(group, made), then(trial)), [], kept=True)
+        here = [trial for trial in here if found.get(trial.id) is None]
         widths = recorded.loc[[trial.id for trial in here], "slots_per_device"]
         for width in widths.unique():
             pool = _pool(group, int(width), run)
@@ -65,12 +76,39 @@ def replay(run: Run, names: Sequence[str], at: str = "end") -> Iterator[Again]:
             for first in range(0, len(members), pool.slots):
                 column = "steps" if at == "end" else "best_step"
                 turn = [(trial, int(recorded.loc[trial.id, column])) for trial in members[first : first + pool.slots]]
-                for trial, step, replica, logits in _trained(group, pool, turn):
-                    then = np.asarray(predictions.loc[trial.id, "logits"], np.float32)
-                    same = np.array_equal(then, logits, equal_nan=True)
-                    off = 0.0 if same else float(np.abs(then - logits).max())
+                for trial, step, made, logits in _trained(group, pool, turn):
                     unlike = _unlike(recorded.loc[trial.id], pool)
-                    yield Again(trial, group, step, replica, off, unlike)
+                    yield Again(trial, group, step, made, _off(logits, then(trial)), unlike)
+
+
+def programs(run: Run, names: Sequence[str]) -> Iterator[tuple[Group, list[Trial]]]:
+    """The programs that have these trials, with those of them. Only their models and data are loaded.
+
+    Raises:
+        BadInput: as `replay`.
+    """
+    sets = [same for same in alike(expand(run.study)) if any(trial.id in names for trial in same)]
+    for group in prepare(run.study, [trial for same in sets for trial in same]):
+        if here := [trial for trial in group.trials if trial.id in names]:
+            _same(run, group)
+            yield group, here
+
+
+def kept(group: Group, trial: Trial, owned: dict[str, np.ndarray], steps: int) -> Replica:
+    """A replica that owns these parameters after so many steps, its optimiser's state aside."""
+    made = jax.jit(lambda shared, entry: replica.init(group.recipe, shared, entry))(group.shared, entry(trial, group))
+    return made._replace(params=owned, step=np.int32(steps))
+
+
+def _logits(group: Group, made: Replica) -> np.ndarray:
+    recipe, shared = group.recipe, group.shared
+    start = soups.starter(recipe, shared.pretrained)
+    whole = soups.whole(start(Entry(made.seeds, made.hp, made.length)), jax.tree.map(np.asarray, made.params))
+    return soups.evaluator(recipe, shared, group.precision)(whole, ["dev"])["dev"]
+
+
+def _off(found: np.ndarray, then: np.ndarray) -> float:
+    return 0.0 if np.array_equal(then, found, equal_nan=True) else float(np.abs(then - found).max())
 
 
 def _same(run: Run, group: Group) -> None:

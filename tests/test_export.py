@@ -1,6 +1,7 @@
 """Trials as checkpoints: the parameters that a run had, read by torch and by us; what is said; what is refused."""
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -119,6 +120,89 @@ def test_of_methods_that_own_a_part_or_begin_before_step_0(base, tmp_path):
         np.testing.assert_allclose(logits(one.folder, run), recorded(run, one.trial, "final"), atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def kept(base, tmp_path_factory) -> Path:
+    """A run that keeps three of its four trials."""
+    settings = base | {"task": base["task"] | {"split_dev": 1}, "eval": base["eval"] | {"soups": 3}}
+    folder = tmp_path_factory.mktemp("kept")
+    changes = {"sweep": {"method": ["vanilla", "lora(rank=2)"]}, "seeds": {"init": 1, "order": "1..4"}}
+    return Path(train.run(study(settings, folder, **changes), progress=Quiet()))
+
+
+def test_what_a_run_kept_is_not_trained_again(kept, tmp_path, monkeypatch):
+    run = store.load(kept)
+    there = sorted(path.stem for path in (kept / "best").iterdir())
+    assert len(there) == 6, "three of each method"
+    with monkeypatch.context() as patched:
+        patched.setattr(replay, "_trained", None)
+        found = list(export.export(kept, tmp_path / "kept", there))
+    for one in found:
+        assert one.said.startswith("as the run kept it: its logits on dev, of another program, are those recorded")
+        assert float(one.said.rpartition(" ")[2]) < 1e-5
+        np.testing.assert_allclose(logits(one.folder, run), recorded(run, one.trial, "final"), atol=1e-5)
+    (again,) = export.export(kept, tmp_path / "again", there[:1], at="best")
+    assert "bit for bit" in again.said, "of another step it kept nothing"
+    other = next(trial for trial in run.trials["trial"] if trial not in there)
+    (again,) = export.export(kept, tmp_path / "other", [other])
+    assert "bit for bit" in again.said
+    same = kept.with_name("damaged")
+    shutil.copytree(kept, same)
+    (same / "best" / f"{there[0]}.safetensors").write_bytes(b"torn")
+    (trained,) = export.export(same, tmp_path / "torn", there[:1])
+    assert "bit for bit" in trained.said
+    (one,) = (one for one in found if one.trial == there[0])
+    mine, theirs = (checkpoint.read(each.folder) for each in (one, trained))
+    assert mine.keys() == theirs.keys()
+    assert all(np.array_equal(mine[name], theirs[name]) for name in mine), "the file has the bits of the training"
+
+
+@pytest.mark.parametrize("kind", ["greedy", "uniform"])
+def test_a_soup_predicts_what_the_run_scored(kept, tmp_path, kind, capsys):
+    run = store.load(kept)
+    assert cli.main(["export", str(kept), "--soup", kind, "--out", str(tmp_path / "soup")]) == 0
+    assert f"{kind} soup of " in capsys.readouterr().out
+    about = json.loads((tmp_path / "soup" / "jaxft.json").read_text())
+    rows = run.soups[run.soups["kind"] == kind]
+    best = rows[rows["split"] == "dev"]["accuracy"].max()
+    assert about["dev"] == best
+    assert float(about["replay"].split()[6]) < 1e-5
+    (row,) = (row for row in rows.to_dict("records") if row["split"] == "dev" and [*row["members"]] == about["members"])
+    found = logits(tmp_path / "soup", run)
+    truth = np.asarray(groups.prepare(run.study, expand(run.study))[0].task.evals["dev"].labels)
+    loss = -np.log(np.exp(found)[np.arange(len(truth)), truth] / np.exp(found).sum(axis=1)).mean()
+    assert loss == pytest.approx(row["loss"], abs=1e-5)
+    (test,) = (
+        row["accuracy"]
+        for row in rows.to_dict("records")
+        if row["split"] == "test" and [*row["members"]] == about["members"]
+    )
+    assert about["test"] == test
+    card = (tmp_path / "soup" / "README.md").read_text()
+    assert f"{best:.4f}" in card
+    assert f"a {kind} soup" in card
+
+
+def test_soups_that_are_not_there(ran, kept, tmp_path):
+    with pytest.raises(BadInput, match=r"the run scored none; a study asks for them with eval\.soups"):
+        list(export.export(ran, tmp_path / "out", soup="greedy"))
+    with pytest.raises(BadInput, match="--soup: expected greedy or uniform, found 'best'"):
+        list(export.export(kept, tmp_path / "out", soup="best"))
+    less = kept.with_name("less")
+    shutil.copytree(kept, less)
+    shutil.rmtree(less / "best")
+    with pytest.raises(BadInput, match="lacks some of its members"):
+        list(export.export(less, tmp_path / "out", soup="uniform"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_the_programs_of_the_trials_are_prepared(kept, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(replay, "prepare", lambda study, trials: seen.append(trials) or groups.prepare(study, trials))
+    trial = store.load(kept).trials.query("method == 'vanilla'")["trial"].iloc[0]
+    list(export.export(kept, tmp_path / "out", [trial]))
+    assert [{trial.fixed["method"] for trial in trials} for trials in seen] == [{"vanilla"}]
+
+
 def test_more_trials_than_slots_and_another_width(ran, tmp_path, monkeypatch):
     """Three rounds of a narrower pool: what differs is said."""
     real = replay.pooled
@@ -179,7 +263,7 @@ def test_bad_words(ran, tmp_path, capsys):
     for words, said in (
         (["--best", "9", "--out", out], "--best 9: expected 1 to 4, its completed trials"),
         (["--best", "0", "--out", out], "--best: expected a whole number from 1, found '0'"),
-        (["--best", "1"], "expected one run folder, --trial or --best, and a new folder"),
+        (["--best", "1"], "expected one run folder, --trial, --best or --soup, and a new folder"),
         (["--best", "1", "--trial", trial, "--out", out], "expected one run folder"),
         (["--trial", "zzz", "--out", out], "no finished trial"),
         (["--trial", "", "--out", out], "no finished trial"),

@@ -32,6 +32,7 @@ FLOORS = [
     {"report"},
     {"progress", "tracking"},
     {"train", "replay", "watch"},
+    {"mixed"},
     {"forecast", "export", "predict"},
     {"bench", "api"},
     {"cli"},
