@@ -18,7 +18,7 @@ BENCH ?= --model minilm --lengths mrpc
 # (tests/conftest.py); xdist would begin with those of the most tests, and end with a long one on one core.
 WORKERS ?= 2
 
-.PHONY: quickstart test soak bench lint types format clean
+.PHONY: quickstart test soak bench package lint types format clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/jaxft run configs/quickstart.yaml
@@ -33,6 +33,17 @@ soak: test
 
 bench: $(VENV)/.parity
 	$(BIN)/jaxft bench $(BENCH)
+
+# The wheel and the sdist, built, and each installed where nothing else of ours is: what they run is what users get.
+package: $(VENV)/.dev
+	rm -rf dist build $(VENV)-wheel
+	$(BIN)/python -m build --outdir dist . >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt dist/*.whl
+	sh .ci/installed $(VENV)-wheel/bin
+	$(VENV)-wheel/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --force-reinstall dist/*.tar.gz
+	sh .ci/installed $(VENV)-wheel/bin
+	rm -rf $(VENV)-wheel build
 
 lint: $(VENV)/.dev
 	$(RUFF) check $(CODE)

@@ -34,6 +34,7 @@ ABOUT = f"""usage: jaxft run STUDY.yaml [option ...] [--key.sub value ...]
        jaxft export RUN --trial ID|--best N|--soup KIND --out DIR [--at best]
        jaxft export RUN [RUN ...] --json FILE [--where COLUMN=VALUE ...]
        jaxft predict CHECKPOINT [CHECKPOINT ...] --file FILE --out PREDICTIONS.csv
+       jaxft doctor
        jaxft --version
 
 Fine-tune many seed variants of one pretrained encoder at once.
@@ -44,6 +45,7 @@ Fine-tune many seed variants of one pretrained encoder at once.
   watch   Follow a run from anywhere: the seeds coloured by score, curves, what was dropped, the time left.
   report  Say what the seeds decided: figures and statistics in one HTML page, of run folders and files of scores.
   export  Write trained trials as checkpoints that Hugging Face loads, or all scores for analyses elsewhere.
+  doctor  Say what is here, devices, versions, folders, and what stands in the way, with what to do.
   predict Label the texts of a file by trained checkpoints.
 
 `jaxft run --help` explains every key of a study.
@@ -54,6 +56,7 @@ Exit codes: 0 done, 2 bad input, 3 stopped: the same command goes on where it wa
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0 done, 2 bad input, 3 stopped and resumable."""
     words = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # of torch, which it would like and we do not need
     try:
         with _notes():
             return _command(words)
@@ -98,12 +101,21 @@ def _command(words: list[str]) -> int:
             return _run(rest) if command == "run" else _plan(rest)
         case ["bench", *rest]:
             return _bench(rest)
+        case ["doctor"]:
+            from jaxft.doctor import doctor
+
+            return DONE if doctor() else BAD_INPUT
+        case ["doctor", *rest]:
+            if {"-h", "--help"} & set(rest):
+                print(options.DOCTOR, end="")
+                return DONE
+            raise BadInput(f"doctor: takes no words, found {rest[0]!r}")
         case ["export" | "predict" | "report" | "watch" as command, *rest]:
             if {"-h", "--help"} & set(rest):
                 print(options.HELP[command], end="")
                 return DONE
             return {"export": _export, "predict": _predict, "report": _report, "watch": _watch}[command](rest)
-    known = [*COMMANDS, "bench", *options.HELP, "--help", "--version"]
+    known = [*COMMANDS, "bench", "doctor", *options.HELP, "--help", "--version"]
     raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], known)}")
 
 

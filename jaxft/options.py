@@ -11,8 +11,9 @@ RUN = """Options of run:
   --shard 3/8           only the third of eight shares of the trials, as in a job array: each share needs
                         nothing of the others, and may run in the same folder at the same time.
   --fresh               trials in flight start again; without it they go on from their last checkpoint.
-  --track tensorboard   write totals, the best, and the curves of a few trials for TensorBoard; "wandb(project='seeds')"
-                        for Weights & Biases. May be repeated. Needs: pip install 'jaxft[tracking]'
+  --track tensorboard   write totals, the best, and the curves of a few trials for TensorBoard, or for Weights
+                        & Biases: --track "wandb(project='seeds')". May be repeated. Needs: pip install
+                        'jaxft[tracking]'
   --distributed auto    share the work with the other processes of this job, all started alike: on Cloud TPU,
                         SLURM, Open MPI and Kubernetes they find each other. All devices are used.
   --distributed HOST:PORT --processes 4 --process 0
@@ -49,8 +50,8 @@ is said, and by how much its predictions do.
 
   --trial ID            a completed trial, by its id or the beginning of it; may be repeated.
   --best N              the N best by their score on dev.
-  --soup KIND           the average of the kept trials' parameters that scored best on dev, of those that the run made
-                        at its end (eval.soups): greedy, or uniform.
+  --soup KIND           greedy or uniform: of the averages of this kind that the run made at its end of the
+                        trials that it kept (eval.soups), the one that scored best on dev.
   --out DIR             a new folder: of one trial its checkpoint, of several a folder each.
   --at best             as it was where its score on dev was best; otherwise as it was at its end.
 
@@ -82,14 +83,23 @@ Label the texts of a file by a fine-tuned checkpoint, or by several, whose proba
 
 WATCH = """usage: jaxft watch RUN [--plain] [--once]
 
-Follow a run by its folder, from any machine that sees it: how far it is, the seeds coloured by score, the best, the
-worst and the dropped trials with their curves. It ends when all trials are over, or with Ctrl-C; the run goes on.
+Follow a run by its folder, from any machine that sees it: how far it is, the seeds coloured by score, the
+best, the worst and the dropped trials with their curves. It ends when all trials are over, or with Ctrl-C;
+the run goes on.
 
   RUN                   a run folder, a path or a URL; jaxft run makes it when its model and data are loaded.
   --plain               a line whenever a trial is over, as for a log; so it is where there is no terminal.
   --once                one look, and out.
 
 `jaxft run` shows the same on its own terminal. What a run tells lies in RUN/live while it goes on.
+"""
+
+
+DOCTOR = """usage: jaxft doctor
+
+Say what is here: versions, devices, what is known of this version of jax on them, settings that change
+results or speed, where programs and data are kept, which extras are installed; and what to do about what is
+in the way. It exits with 2 if something is. Nothing is trained.
 """
 
 

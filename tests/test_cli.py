@@ -92,7 +92,8 @@ def test_a_command_gets_the_study(called, command, capsys):
         (["rnu", "s.yaml"], "unknown command 'rnu'; did you mean run?"),
         (
             ["zebra", "x"],
-            "unknown command 'zebra'; known: --help, --version, bench, export, plan, predict, report, run, watch",
+            "unknown command 'zebra'; known: --help, --version, bench, doctor, export, plan, predict, report, run, "
+            "watch",
         ),
         (
             ["run", "missing.yaml"],
@@ -117,10 +118,10 @@ def test_help_explains_every_key(capsys):
     assert cli.main(["run", "--help"]) == 0
     text = capsys.readouterr().out
     lines = {line.split()[0] for line in text.splitlines() if line.startswith("  --")}
-    assert lines == {f"--{key}" for key in KEYS} | {"--sweep.KEY", "--shard", "--fresh", "--distributed"}
+    assert lines == {f"--{key}" for key in KEYS} | {"--sweep.KEY", "--shard", "--fresh", "--track", "--distributed"}
     assert "relative to the current directory" in " ".join(text.split())
     assert "peak learning rate. [a number of at least 0; 2e-05]" in text
-    assert max(map(len, text.splitlines())) <= 110
+    assert max(map(len, "\n".join([text, *options.HELP.values(), options.DOCTOR]).splitlines())) <= 110
 
 
 def test_help_and_version(capsys):

@@ -33,7 +33,7 @@ FLOORS = [
     {"progress", "tracking"},
     {"train", "replay", "watch"},
     {"mixed"},
-    {"forecast", "export", "predict"},
+    {"forecast", "doctor", "export", "predict"},
     {"bench", "api"},
     {"cli"},
     {"assets", "__main__"},
