@@ -430,18 +430,18 @@ REACH = {
         "task.path: tfds:glue/rta: no config 'rta'; accepted are tfds:glue/cola, ", task={"path": "tfds:glue/rta"}
     ),
     "what TFDS has not prepared": case(
-        "task.path: tfds:glue/rte: nothing prepared in ", "accepted is what TFDS has prepared there with file_format=",
+        "task.path: tfds:glue/rte: nothing prepared in ", "accepted is what TFDS has prepared there",
         task={"name": "rte", "path": "tfds"},
     ),
     "a damaged folder of TFDS": case(
-        "task.path: made: cannot be read (", "; TFDS must prepare it as array_record", task={"path": "made"},
+        "task.path: made: cannot be read (", "; accepted is what TFDS prepared as", task={"path": "made"},
         files={"made/dataset_info.json": "{}", "made/features.json": "{"},
     ),
     "another format of TFDS": case(
-        "task.path: made: cannot be read (", "tfrecord", "; TFDS must prepare it as array_record",
+        "task.path: made: cannot be read (", "riegeli", "; accepted is what TFDS prepared as",
         task={"path": "made"},
         files={
-            "made/dataset_info.json": '{"name": "made", "version": "1.0.0", "fileFormat": "tfrecord"}',
+            "made/dataset_info.json": '{"name": "made", "version": "1.0.0", "fileFormat": "riegeli"}',
             "made/features.json": "{}",
         },
     ),

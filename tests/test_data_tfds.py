@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 import sources
 from test_tasks import load
 
-from jaxft.data import tfds
+from jaxft.data import tfds, tfrecord
 from jaxft.errors import BadInput
 
 library = pytest.importorskip("tensorflow_datasets")
@@ -103,7 +104,7 @@ def test_an_index_that_is_no_number_orders_nothing(root):
         ("tfds:glue/rtx", "task.path: tfds:glue/rtx: no config 'rtx'; accepted are tfds:glue/cola, tfds:glue/sst2, "),
         ("tfds:glue", "task.path: tfds:glue: a config is missing; accepted are tfds:glue/cola, "),
         ("tfds:glue/rte", "task.path: tfds:glue/rte: nothing prepared in "),
-        ("tfds:mnist", "tfds/mnist; accepted is what TFDS has prepared there with file_format='array_record'"),
+        ("tfds:mnist", "tfds/mnist; accepted is what TFDS has prepared there"),
         ("tfds:imdb_reviews", "a config is missing; accepted are tfds:imdb_reviews/plain_text"),
         (
             "tfds:huggingface:imdb",
@@ -146,10 +147,10 @@ def test_a_folder_of_another_format_or_damaged(root):
     before = json.loads(info.read_text())
     for content, message in [
         (
-            json.dumps(before | {"fileFormat": "tfrecord"}),
-            r"2.0.0: cannot be read \(.*tfrecord.*\); TFDS must prepare it ",
+            json.dumps(before | {"fileFormat": "riegeli"}),
+            r"2.0.0: cannot be read \(.*its format is riegeli\); accepted is what TFDS prepared as array_record",
         ),
-        ("{", r"2.0.0: cannot be read \(.*\); TFDS must prepare it as array_record"),
+        ("{", r"2.0.0: cannot be read \(.*\); accepted is what TFDS prepared as array_record or tfrecord"),
     ]:
         info.write_text(content)
         with pytest.raises(BadInput, match=message) as error:
@@ -162,6 +163,70 @@ def test_a_folder_of_another_format_or_damaged(root):
     assert "\n" not in str(error.value)
 
 
+def as_tfrecord(folder: Path) -> None:
+    """What was prepared as array_record, as TFDS writes TFRecord: the same examples, two shards a split."""
+    info = json.loads((folder / "dataset_info.json").read_text())
+    builder = library.builder_from_directory(str(folder), file_format="array_record")
+    features = builder.info.features
+    for split in info["splits"]:
+        rows = list(builder.as_data_source(split["name"]))
+        half = len(rows) // 2
+        records = [features.serialize_example({k: _plain(v) for k, v in row.items()}) for row in rows]
+        for old in folder.glob(f"*-{split['name']}.array_record*"):
+            old.unlink()
+        for number, part in enumerate((records[:half], records[half:])):
+            path = folder / f"{info['name']}-{split['name']}.tfrecord-{number:05d}-of-00002"
+            path.write_bytes(b"".join(map(framed, part)))
+        split["shardLengths"] = [str(half), str(len(rows) - half)]
+        split["filepathTemplate"] = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    (folder / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
+
+
+def _plain(value):
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def framed(record: bytes) -> bytes:
+    """A record of TFRecord; the checksum of its content is made up, which nobody looks at."""
+    length = struct.pack("<Q", len(record))
+    return length + struct.pack("<I", tfrecord.masked(length)) + record + b"none"
+
+
+def test_the_checksum_is_that_of_tfrecord():
+    """Of the check value of CRC-32C (of 123456789: E3069283), masked as TFRecord has it."""
+    assert tfrecord.masked(b"123456789") == ((0xE3069283 >> 15 | 0xE3069283 << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("name", ["mrpc", "stsb", "mnli"])
+def test_tfrecord_gives_what_array_record_gives(root, asked, name):
+    folder = Path(sources.prepared(root, name, sources.rows(name)))
+    before = load(name=name, path="tfds")
+    as_tfrecord(folder)
+    after = load(name=name, path="tfds")
+    assert before.fingerprint == after.fingerprint
+    assert not asked
+    assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda data: data[:-3], "is truncated at byte"),
+        (lambda data: data[: len(data) // 2 * 0], "has 0 records, expected 6"),
+        (lambda data: b"\xff" + data[1:], "is damaged at byte 0"),
+        (lambda data: data[:5], "is truncated at byte 0"),
+    ],
+)
+def test_damaged_tfrecord_files(root, damage, said):
+    folder = Path(sources.prepared(root, "mrpc", sources.rows("mrpc")))
+    as_tfrecord(folder)
+    path = folder / "mrpc-train.tfrecord-00000-of-00002"
+    path = path if path.exists() else next(folder.glob("*-train.tfrecord-00000*"))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(BadInput, match=rf"2\.0\.0, train: cannot be read \(.*{said}.*\)$"):
+        load(name="mrpc", path="tfds")
+
+
 def test_an_installed_tensorflow_is_left_alone(root, tmp_path):
     """A package of that name that fails when it is imported lies on the path."""
     sources.prepared(root, "mrpc", sources.rows("mrpc"))
@@ -169,7 +234,7 @@ def test_an_installed_tensorflow_is_left_alone(root, tmp_path):
     (tmp_path / "tensorflow/__init__.py").write_text("raise SystemExit('TensorFlow was imported')")
     code = """
 import importlib.util
-from jaxft.data import tfds
+from jaxft.data import tfds, tfrecord
 from jaxft.errors import BadInput
 assert importlib.util.find_spec("tensorflow")
 print(len(tfds.prepared("glue/mrpc").read("train").places))

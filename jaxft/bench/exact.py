@@ -1,5 +1,5 @@
-"""What is the same to the last bit, and how far apart is what is not: `python -m jaxft.bench.exact` trains a small study
-in several ways and compares the trials that two of them share. Its table stands in jaxft/EXACT.md.
+"""What is the same to the last bit, and how far apart is what is not: `python -m jaxft.bench.exact` trains a small
+study in several ways and compares the trials that two of them share. Its table stands in jaxft/EXACT.md.
 """
 
 import json

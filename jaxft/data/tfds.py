@@ -1,18 +1,22 @@
-"""Data sets that TFDS (TensorFlow Datasets) has prepared, read without TensorFlow: so from array_record files only."""
+"""Data sets that TFDS (TensorFlow Datasets) has prepared, as array_record or TFRecord, read without TensorFlow."""
 
 import difflib
+import json
 import os
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxft.data import tfrecord
 from jaxft.data.files import Table
 from jaxft.data.library import Library, line, table
 from jaxft.errors import BadInput
 
 # Neither a namespace nor arguments, which TFDS takes too: for some namespaces it asks the network, for half a minute.
 NAME = re.compile(r"(\w+)(?:/([\w.+-]+))?")
+FORMATS = ("array_record", "tfrecord")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -25,13 +29,17 @@ def saved(folder: Path) -> Library:
     """The data set that was prepared in a folder. Raises BadInput."""
     library = _library()
     try:
-        builder = library.builder_from_directory(str(folder), file_format="array_record")
+        kind = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8")).get("fileFormat") or "tfrecord"
+        if kind not in FORMATS:
+            raise ValueError(f"its format is {kind}")
+        builder = library.builder_from_directory(str(folder), file_format=kind)
         splits = tuple(builder.info.splits)
     except Exception as error:  # a damaged folder fails in many ways
         raise BadInput(
-            f"task.path: {folder}: cannot be read ({line(error)}); TFDS must prepare it as array_record"
+            f"task.path: {folder}: cannot be read ({line(error)}); accepted is what TFDS prepared as "
+            f"{' or '.join(FORMATS)}"
         ) from None
-    return Library(str(folder), splits, partial(_read, library, builder, str(folder)))
+    return Library(str(folder), splits, partial(_read, library, builder, str(folder), kind))
 
 
 def prepared(name: str) -> Library:
@@ -63,7 +71,7 @@ def _why(library: Any, folder: Path, name: str, config: str | None) -> str:
     if configs and config not in configs:
         wrong = f"no config {config!r}" if config else "a config is missing"
         return f"{wrong}; accepted are {', '.join(f'tfds:{name}/{known}' for known in configs)}"
-    return f"nothing prepared in {folder}; accepted is what TFDS has prepared there with file_format='array_record'"
+    return f"nothing prepared in {folder}; accepted is what TFDS has prepared there"
 
 
 def _library() -> Any:
@@ -75,10 +83,13 @@ def _library() -> Any:
     return tensorflow_datasets
 
 
-def _read(library: Any, builder: Any, name: str, split: str) -> Table:
+def _read(library: Any, builder: Any, name: str, kind: str, split: str) -> Table:
     try:
-        source = builder.as_data_source(split)
-        rows = source.__getitems__(range(len(source)))  # four times as fast as one by one
+        if kind == "tfrecord":
+            rows = list(_records(builder, split))
+        else:
+            source = builder.as_data_source(split)
+            rows = source.__getitems__(range(len(source)))  # four times as fast as one by one
     except Exception as error:
         raise BadInput(f"{name}, {split}: cannot be read ({line(error)})") from None
     # TFDS writes examples in the order of a hash; where they are numbered, as in GLUE, they come as they were.
@@ -88,6 +99,16 @@ def _read(library: Any, builder: Any, name: str, split: str) -> Table:
     columns = {column: [_plain(row[column]) for row in rows] for column in features}
     labels = {c: f.names for c, f in features.items() if isinstance(f, library.features.ClassLabel)}
     return table(f"{name}, {split}", columns, labels)
+
+
+def _records(builder: Any, split: str) -> Iterator[Any]:
+    """Examples from TFRecord files, in the order in which they were written, as array_record has them."""
+    info = builder.info.splits[split]
+    for path, count in zip(info.filepaths, info.shard_lengths, strict=True):
+        records = list(tfrecord.read(Path(path)))
+        if len(records) != count:
+            raise ValueError(f"{Path(path).name} has {len(records)} records, expected {count}")
+        yield from map(builder.info.features.deserialize_example_np, records)
 
 
 def _plain(value: Any) -> Any:
