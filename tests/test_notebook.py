@@ -5,6 +5,8 @@ import endings
 import numpy as np
 import pytest
 
+import jaxft
+
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PATH = NOTEBOOKS / "quickstart.ipynb"
 DIGITISED = Path(__file__).parents[2] / "shared" / "dodge2020" / "digitized_best_val_mrpc.csv"
@@ -89,3 +91,38 @@ def test_its_best_of_n_is_the_mean_over_all_draws():
     exec(source.split("\n\n\n")[0], names)
     pairs = np.maximum(scores[:, None], scores[None, :]).mean()
     np.testing.assert_allclose(names["expected_maximum"](scores)[:2], [scores.mean(), pairs])
+
+
+@pytest.mark.filterwarnings("default")
+def test_methods_compared(monkeypatch):
+    outputs = ran(NOTEBOOKS / "methods.ipynb", NOTEBOOKS, monkeypatch)
+    assert drawn(outputs) == 3
+    said = "\n".join(output.get("text", "") for output in outputs)
+    assert "better than the first, after correction: none" in said, "what configs/zhang2022/minilm.yaml tells"
+    run = jaxft.load(NOTEBOOKS / "minilm_methods")
+    plain = run.trials[(run.trials["method"] == "vanilla") & (run.trials["hp.train.lr"] == 1e-4)]
+    table = next(text for text in texts(outputs) if "mean_p_holm" in text)
+    assert f"{plain['test_at_best'].mean():.4f}" in table, "judged on the other half"
+
+
+@pytest.mark.filterwarnings("default")
+def test_to_pretrain_or_not(monkeypatch):
+    outputs = ran(NOTEBOOKS / "pretraining.ipynb", NOTEBOOKS, monkeypatch)
+    assert drawn(outputs) == 3
+    run = jaxft.load(NOTEBOOKS / "minilm_sizes")
+    for size, rows in run.trials[~run.trials["model"].str.contains("|", regex=False)].groupby("n_train"):
+        assert f"{rows['test_at_best'].mean():.3f}" in texts(outputs)[0], f"the encoder with {size}"
+
+
+@pytest.mark.filterwarnings("default")
+def test_how_fast_it_is(monkeypatch):
+    outputs = ran(NOTEBOOKS / "throughput.ipynb", NOTEBOOKS, monkeypatch)
+    assert drawn(outputs) == 3
+    path = Path(jaxft.__file__).parent / "bench" / "records" / "h200_bert_base_mrpc.jsonl"
+    rows = {row["row"]: row for row in map(json.loads, path.read_text().splitlines())}
+    ratio = rows["ours x32"]["figures"]["trials"] / rows["padded"]["figures"]["trials"]
+    assert f"{ratio:.2f}" in texts(outputs)[0]
+
+
+def texts(outputs: list) -> list[str]:
+    return [output.get("data", {}).get("text/plain", "") for output in outputs]
