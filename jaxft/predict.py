@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxft import models
+from jaxft import models, tasks
 from jaxft.data import batch, files
 from jaxft.data.tokenise import tokenise
 from jaxft.errors import BadInput, line
@@ -60,13 +60,12 @@ def predict(
         if other != first:
             raise BadInput(f"{one.folder}: its labels are {_said(other)}, those of {found[0].folder} {_said(first)}")
     told = _study(found[0])
-    column: str = text or told.get("task.text") or "sentence"
-    text_pair = text_pair or told.get("task.text_pair")
+    table = files.read(Path(file))
+    column, text_pair = _columns(told, set(table.columns), text, text_pair)
     if told.get("pairs") and not text_pair:
         raise BadInput(
             f"{found[0].folder}: it was trained on pairs of texts: say with --text-pair which column is second"
         )
-    table = files.read(Path(file))
     pairs = texts(table, text_pair, empty=True) if text_pair else [None] * len(table.places)
     rows = list(zip(texts(table, column), pairs, strict=True))
     values = [_values(each, rows, bool(names)) for each, names in zip(found, labels, strict=True)]
@@ -104,6 +103,14 @@ def _number(value: Any) -> str:
     return f"{value:.7g}"
 
 
+def _columns(told: dict[str, Any], there: set[str], text: str | None, text_pair: str | None) -> tuple[str, str | None]:
+    """Those that are named, else those of the task that it was trained on, as far as the file has them."""
+    usual = [(each.text, each.pair) for each in tasks.columns(told.get("task.name", ""))]
+    usual = usual or [(told.get("task.text") or "sentence", told.get("task.text_pair"))]
+    first, second = next((pair for pair in usual if {*filter(None, pair)} <= there), usual[0])
+    return text or first, text_pair or second
+
+
 def _labels(checkpoint: Checkpoint) -> tuple[str, ...]:
     count = models.classes(checkpoint)
     if count == 1 or checkpoint.config.get("problem_type") == "regression":
@@ -121,7 +128,7 @@ def _study(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         about = json.loads((checkpoint.folder / "jaxft.json").read_text(encoding="utf-8"))
         told = {**about["settings"], "pairs": about.get("pairs")}
-        usable = {"task.text": str, "task.text_pair": str, "task.max_length": int, "pairs": bool}
+        usable = {"task.name": str, "task.text": str, "task.text_pair": str, "task.max_length": int, "pairs": bool}
         return {name: told[name] for name, kind in usable.items() if type(told.get(name)) is kind}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sources
 import toys
 from studies import Quiet, study
 
@@ -181,3 +182,19 @@ def test_settings_that_are_damaged_are_done_without(made, tmp_path):
     for text in ("{", "[]", '{"settings": 3}', '{"settings": {"task.max_length": "x", "task.text": 1}}'):
         (place / "jaxft.json").write_text(text)
         np.testing.assert_allclose(predict([place], dev(folder)).values, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["#1 String\t#2 String", "sentence1\tsentence2"])
+def test_a_task_of_glue_knows_its_columns(tmp_path, head):
+    """As its files call them, and as libraries do."""
+    settings = toys.settings(tmp_path)
+    data = sources.official(tmp_path / "MRPC", "mrpc", sources.rows("mrpc"))
+    asked = {"task": {"name": "mrpc", "path": data, "max_length": 16}, "seeds": {"init": 1, "order": 1}}
+    train.run(study(settings | asked, tmp_path), progress=Quiet())
+    (one,) = export.export(tmp_path / "run", tmp_path / "out", best=1)
+    (tmp_path / "new.tsv").write_text(f"{head}\nw1 w2\tw3\nw4\tw5 w6\n")
+    named = head.split("\t")
+    found = predict([one.folder], tmp_path / "new.tsv")
+    said = predict([one.folder], tmp_path / "new.tsv", *named)
+    assert found.labels == ("not_equivalent", "equivalent")
+    assert np.array_equal(found.values, said.values)

@@ -90,8 +90,8 @@ def compared(one: Path, other: Path) -> tuple[int, int, float, float, float]:
     first, second = _ends(one), _ends(other)
     pairs = [(first[key], second[key]) for key in first.keys() & second.keys()]
     same = sum(all(np.array_equal(a, b) for a, b in zip(x, y, strict=True)) for x, y in pairs)
-    far = [max(float(np.abs(x[part] - y[part]).max()) for x, y in pairs) for part in range(3)]
-    return len(pairs), same, *far
+    losses, logits, scores = (max(float(np.abs(x[part] - y[part]).max()) for x, y in pairs) for part in range(3))
+    return len(pairs), same, losses, logits, scores
 
 
 def _ends(folder: Path) -> dict[Any, tuple[np.ndarray, ...]]:

@@ -13,7 +13,7 @@ from jaxft.data.tokenise import fingerprint, tokenise
 from jaxft.errors import BadInput
 from jaxft.tasks import halves
 from jaxft.tasks.own import OWN
-from jaxft.tasks.source import Source
+from jaxft.tasks.source import Columns, Source
 from jaxft.trials import size
 from jaxft.types import Split, Task
 
@@ -28,6 +28,15 @@ def find() -> dict[str, Any]:
         if hasattr(module, "read"):
             found |= dict.fromkeys(getattr(module, "NAMES", (entry.name,)), module)
     return found
+
+
+def columns(name: str) -> list[Columns]:
+    """The columns of a task that has its own: in files, then as libraries call them; none of others."""
+    entry = getattr(find().get(name), "TASKS", {}).get(name)
+    found = [getattr(entry, where, None) for where in ("files", "library")]
+    if "text" in getattr(entry, "header", ()):
+        found.append(Columns("text", None, "label"))
+    return [each for each in found if isinstance(each, Columns)]
 
 
 def load(config: TaskConfig, tokenizer: Any, positions: int) -> Task:
