@@ -6,6 +6,11 @@ the other. (A program that hides one behind another can beat it by that.) Only w
 without padding, no random bits, attention whose scores never leave the chip, embeddings looked up by row, and of the
 last layer keys and values of all tokens but the rest for one token of each example, which is what the head reads.
 
+A decoder's layer (BART) attends twice: causally, to half of the pairs of its tokens, and to all of the encoder's.
+DeBERTa's layers have, for each kind of relative position, one more score of each pair of tokens, and a map of their
+own, or that of the queries or keys again, which sees relative positions: twice as many as an example has tokens, once
+for a batch.
+
 Of an LSTM every kernel of every layer sees every token, and there is no attention. That its steps wait for each other,
 and that its kernels are read again in each, is not reckoned: its bound is far below what any chip reaches.
 """
@@ -98,7 +103,7 @@ def step_cost(
     matmul: 2 FLOPs per weight of a layer and token forward, 4 backward (the gradients of input and weight); kernels
     outside the layers, and those of the last layer but for keys and values, see examples, not tokens. Attention:
     4 * width * squares a layer forward (2 for the scores, 2 for mixing), twice that backward; in the last layer tokens
-    for squares.
+    for squares. Decoders and relative positions: see `_attention` and `_placing`.
 
     optimizer, in bytes per parameter, which is float32:
 
@@ -135,17 +140,22 @@ def step_cost(
     else:
         reached = layers - _lowest(trained, layers)
     learning, inner, outer = _weights({name: shapes[name] for name in trained}, layers)
-    attended = tokens if _attends(shapes) else 0.0
-    squares = squares if _attends(shapes) else 0.0
+    each, last = _attention(shapes, layers)
+    placing = _placing(shapes, layers) * (2 * squares / tokens if tokens else 0.0)
     # What gradients go through: the upper layers, and the head.
     _, through, above = _weights({n: s for n, s in shapes.items() if _height(n, layers) >= layers - reached}, layers)
     lowered = 2 if dtype == "bfloat16" else 4
     moved = 32 * learning + (10 if dtype == "bfloat16" else 8) * (inside + outside)
     moved -= lowered * (inside + outside - through - above)
-    seen = 4 * width * (squares * (layers - 1) + attended)
-    unseen = 8 * width * (squares * max(reached - 1, 0) + attended * (reached > 0))
+    upper = each[len(each) - max(reached - 1, 0) :]  # those that gradients come to, but for the last
+    seen = 4 * width * (squares * sum(each) + tokens * last)
+    unseen = 8 * width * (squares * sum(upper) + tokens * last * (reached > 0))
+    placed = 2 * placing * (1 + 2 * reached / layers)
     return Cost(
-        matmul=2 * ((inside + through + inner) * tokens + (outside + above + outer) * examples) + seen + unseen,
+        matmul=2 * ((inside + through + inner) * tokens + (outside + above + outer) * examples)
+        + seen
+        + unseen
+        + placed,
         optimizer=moved,
         elementwise=tokens * (forward + backward * reached / layers),
     )
@@ -161,9 +171,10 @@ def evaluation_cost(
     """
     _, inside, outside = _weights(shapes, layers)
     forward, *_ = _passes(shapes, width, layers, dtype)
-    attention = 4 * width * (squares * (layers - 1) + tokens) if _attends(shapes) else 0.0
+    each, last = _attention(shapes, layers)
+    placed = 2 * _placing(shapes, layers) * (2 * squares / tokens if tokens else 0.0)
     return Cost(
-        matmul=2 * (inside * tokens + outside * examples) + attention,
+        matmul=2 * (inside * tokens + outside * examples) + 4 * width * (squares * sum(each) + tokens * last) + placed,
         optimizer=(8 if dtype == "bfloat16" else 4) * (inside + outside),
         elementwise=tokens * forward,
     )
@@ -214,6 +225,30 @@ def _attends(shapes: Shapes) -> bool:
     return not any(name.endswith("_state/kernel") for name in shapes)
 
 
+def _attention(shapes: Shapes, layers: int) -> tuple[list[float], float]:
+    """How often each layer but the last scores and mixes every pair of tokens, and the last one for the token that is
+    read: once in an encoder; half a time and once in a decoder, in the last layer twice; and half a time more, for a
+    score without mixing, for each kind of relative position.
+    """
+    if not _attends(shapes):
+        return [], 0.0
+    decodes = [f"layers/{i}/cross_query/kernel" in shapes for i in range(layers)]
+    more = _relative(shapes) / 2
+    return [(1.5 if crossed else 1.0) + more for crossed in decodes[:-1]], (2.0 if decodes[-1] else 1.0) + more
+
+
+def _placing(shapes: Shapes, layers: int) -> int:
+    """The weights that each relative position meets: for each kind a map of a layer, or its queries' or keys' again."""
+    kernels = (shapes.get(f"layers/{i}/query/kernel", ()) for i in range(layers))
+    return _relative(shapes) * sum(prod(shape) for shape in kernels if shape)
+
+
+def _relative(shapes: Shapes) -> int:
+    """The kinds of relative positions that attention has scores for; both, where their maps are those of the tokens."""
+    own = sum(f"layers/0/position_{part}/kernel" in shapes for part in ("key", "query"))
+    return own or 2 * ("embeddings/relative/embedding" in shapes)
+
+
 def _passes(shapes: Shapes, width: int, layers: int, dtype: str) -> tuple[int, int, int]:
     """Bytes per token that the passes between matmuls move, forward and backward, and those that are kept in between.
 
@@ -252,6 +287,7 @@ def _weights(shapes: Shapes, layers: int) -> tuple[int, int, int]:
     """All parameters; the weights of kernels that see every token; those of kernels that see one of each example."""
     kernels = {name: prod(shape) for name, shape in shapes.items() if _is_kernel(name)}
     last = f"layers/{layers - 1}/" if _attends(shapes) else "none"
+    kernels = {name: count for name, count in kernels.items() if "/position_" not in name}  # they see positions
     seeing = [name for name in kernels if name.startswith(("layers/", "embeddings/")) and not name.startswith(last)]
     everywhere = [f"{last}{part}/kernel" for part in ("key", "value", "cross_key", "cross_value")]
     inside = sum(kernels.get(name, 0) for name in (*seeing, *everywhere))

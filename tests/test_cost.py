@@ -12,6 +12,8 @@ import pytest
 import toys
 import yaml
 from jax.interpreters.partial_eval import dce_jaxpr
+from test_deberta import V3
+from test_families import BART
 
 from jaxft import cli, cost, forecast, memory, methods, models, replica, scale
 from jaxft.data import batch
@@ -76,6 +78,47 @@ def test_flops_are_those_of_the_matmuls_of_a_step():
     assert forward == pytest.approx(cost.evaluation_cost(found, **load).matmul, rel=0.05)
     assert both == pytest.approx(cost.step_cost(found, **load).matmul, rel=0.05)
     assert cost.step_cost(found, **load | {"squares": 0}).matmul < 0.9 * both, "attention is seen here"
+
+
+SMALL = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 6, "num_attention_heads": 4}
+RELATIVE = V3 | SMALL | {"max_position_embeddings": 64, "position_buckets": -1}
+DECODER = BART | {
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), 3),
+    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 192),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
+    **{"d_model": 64, "max_position_embeddings": 80},
+}
+
+
+@pytest.mark.parametrize("kind", ["shared maps", "maps of their own", "decoder"])
+def test_flops_of_relative_positions_and_of_a_decoder(kind):
+    """Beyond what must be, the program scores each token with 2 n - 1 relative positions instead of n, in the last
+    layer each key with all of them instead of the one that is read, and the pairs that a decoder may not see.
+
+    Again lookups by one-hot matmuls are not counted, 2 to 6 % of the FLOPs at this size.
+    """
+    n, config = 64, {"shared maps": RELATIVE, "decoder": DECODER}.get(kind, RELATIVE | {"share_att_key": False})
+    model = models.assemble(config, 2)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    lengths, offsets = np.full(4, n, np.int32), n * np.arange(5, dtype=np.int32)
+    full = batch.pad(Split(np.ones(4 * n, np.uint8), offsets, lengths, np.zeros(4, np.int32)), jnp.arange(4), n)
+
+    def loss(params):
+        return replica.mean_loss(model.apply(params, full).logits, full)
+
+    found = {name: leaf.shape for name, leaf in params.items()}
+    layers, width = cost.sizes(found)
+    load = {"tokens": 4 * n, "squares": 4 * n**2, "examples": 4, "width": width, "layers": layers, "dtype": "highest"}
+    beyond = 2 * width * 4 * (2 * (layers - 1) * n * (n - 1) + n * (2 * n - 2))
+    if kind == "decoder":
+        beyond = 4 * width * 4 * 2 * n**2 / 2  # of two of its layers
+    forward = dots(jax.make_jaxpr(loss)(params).jaxpr)
+    both = dots(jax.make_jaxpr(jax.value_and_grad(loss))(params).jaxpr)
+    assert forward - beyond == pytest.approx(cost.evaluation_cost(found, **load).matmul, rel=0.07)
+    assert both - 3 * beyond == pytest.approx(cost.step_cost(found, **load).matmul, rel=0.07)
+    plain = {name: shape for name, shape in found.items() if "relative" not in name and "position_" not in name}
+    plain = {name: shape for name, shape in plain.items() if "cross_" not in name}
+    assert cost.step_cost(plain, **load).matmul < 0.9 * (both - 3 * beyond), "what is special is seen here"
 
 
 FACTS = {
