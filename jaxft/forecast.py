@@ -88,7 +88,7 @@ def plan(study: Study) -> list[GroupPlan]:
 
 
 def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Chip) -> GroupPlan:
-    pool = pooled(group, train.slots(study, group, before), train.devices(study))
+    pool = pooled(group, train.slots(study, group, before), train.devices(study), study.pool.tokens)
     totals = [length.total for length in group.lengths.values()]
     missing = [length.total for trial, length in group.lengths.items() if trial not in done]
     share = judged(group, study.policy, pool.slots)

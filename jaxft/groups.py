@@ -11,7 +11,7 @@ import numpy as np
 from jaxft import members, methods, models, optim, others, probe, replica, spec, tasks
 from jaxft.data import batch
 from jaxft.errors import BadInput
-from jaxft.memory import widest
+from jaxft.memory import limit, widest
 from jaxft.models import compact
 from jaxft.pool import Pool
 from jaxft.probe import Probe, Ready
@@ -22,6 +22,9 @@ from jaxft.tasks.others import joined
 from jaxft.trials import Length, Seeds, Trial, identify, shape, size
 from jaxft.trials import group as alike
 from jaxft.types import Hyper, Method, Model, Task
+
+MOST_TOKENS = 0.25
+"""The share of a device's memory that the training set's tokens may take before they stay on the host."""
 
 
 class Group(NamedTuple):
@@ -198,11 +201,16 @@ def weights(group: Group, trained: Replica) -> dict[str, np.ndarray]:
     return models.merged(compact.restored(at_rest, trained.params, group.kept))
 
 
-def pooled(group: Group, slots: int | str, devices: Sequence) -> Pool:
-    """The pool of a group, with as many slots per device as given, or as fit."""
+def pooled(group: Group, slots: int | str, devices: Sequence, tokens: str = "auto") -> Pool:
+    """The pool of a group, with as many slots per device as given, or as fit; `tokens` as in `pool.tokens`."""
+    large = np.asarray(group.shared.train.tokens).nbytes > MOST_TOKENS * limit(devices)
+    streamed = tokens == "host" or (tokens == "auto" and large)
 
     def make(count: int) -> Pool:
         like = entry(group.trials[0], group)
-        return Pool(group.recipe, group.shared, like, devices=devices, slots=count, precision=group.precision)
+        return Pool(
+            group.recipe, group.shared, like, devices=devices, slots=count, precision=group.precision,
+            streamed=streamed,
+        )  # fmt: skip
 
     return widest(make, devices) if slots == "auto" else make(int(slots))

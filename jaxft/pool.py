@@ -16,8 +16,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxft import processes, replica
+from jaxft.data.window import Windows
 from jaxft.memory import DoesNotFit, Memory
 from jaxft.recipe import Entry, Recipe, Replica, Report, Shared
+from jaxft.types import Window
 
 OPTIONS: dict[str, dict[str, str | bool]] = {
     "cpu": {"xla_cpu_copy_insertion_use_region_analysis": True},
@@ -38,7 +40,10 @@ class Pool:
     order; what they get back is of their own slots, those in `own`.
     """
 
-    def __init__(self, recipe: Recipe, shared: Shared, like: Entry, *, devices: Sequence, slots: int, precision: str):
+    def __init__(
+        self, recipe: Recipe, shared: Shared, like: Entry, *, devices: Sequence, slots: int, precision: str,
+        streamed: bool = False,
+    ):  # fmt: skip
         """Compiles the block and its companions and makes empty slots.
 
         Args:
@@ -49,6 +54,8 @@ class Pool:
             slots: slots per device.
             precision: "highest", "high" or "default", for what is computed in float32; "bfloat16" says that the model
                 computes in that, and is exact in the rest.
+            streamed: the training set's tokens stay on the host, and those that a block reads go to the devices
+                before it, of each device its own; the same bits.
 
         Raises:
             DoesNotFit: the programs need more memory than the devices have.
@@ -60,7 +67,11 @@ class Pool:
         mesh = Mesh(np.array(self.devices), ("slots",))
         self._spread, self._everywhere = NamedSharding(mesh, P("slots")), NamedSharding(mesh, P())
 
-        def block(many: Replica, shared: Shared, steps) -> tuple[Replica, Report]:
+        self._windows = Windows(shared.train, slots * recipe.every * recipe.batch) if streamed else None
+        shared = self._without_tokens(shared)
+
+        def block(many: Replica, shared: Shared, steps, *window: Window) -> tuple[Replica, Report]:
+            shared = shared._replace(window=_first(window[0])) if window else shared
             return jax.vmap(lambda one: replica.block(recipe, shared, one, steps))(many)
 
         def fill(many: Replica, entries: Entry, enters, place, shared: Shared) -> Replica:
@@ -71,6 +82,9 @@ class Pool:
 
         def take(many: Replica, place) -> Replica:
             return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, place, 1), many)
+
+        def peek(many: Replica) -> jax.Array:
+            return jax.vmap(lambda one: replica.upcoming(recipe, one))(many)
 
         def compiled(function, *arguments, donate=()):
             """`function` on each device, over its part of what is spread."""
@@ -89,7 +103,9 @@ class Pool:
             ones = _shapes(self.one, self._spread, len(self.devices))
             entries = _shapes(like, self._spread, len(self.devices))
             enters = jax.ShapeDtypeStruct((len(self.devices),), bool, sharding=self._spread)
-            self.block = compiled(block, many, given, number, donate=0)
+            windows = [_shapes(self._windows.empty, self._spread, len(self.devices))] if self._windows else []
+            self.block = compiled(block, many, given, number, *windows, donate=0)
+            self._peek = compiled(peek, many) if self._windows else None
             self._fill = compiled(fill, many, entries, enters, number, given, donate=0)
             self._put = compiled(put, many, ones, enters, number, donate=0)
             self._take = compiled(take, many, number)
@@ -105,7 +121,7 @@ class Pool:
     def wake(self, shared: Shared) -> None:
         """Puts what all replicas read on the devices, and makes all slots empty."""
         self.state: Replica = self._empty()
-        self.shared: Shared = self._same(shared)
+        self.shared: Shared = self._same(self._without_tokens(shared))
 
     def rest(self) -> None:
         """Gives back the devices' memory, with what is in the slots, until `wake`; the programs stay."""
@@ -142,8 +158,22 @@ class Pool:
         """
         if not 0 <= steps <= self.recipe.every:
             raise ValueError(f"a block has at most {self.recipe.every} steps, not {steps}")
-        self.state, report = self.block(self.state, self.shared, self._same(np.int32(steps)))
+        self.state, report = self.block(self.state, self.shared, self._same(np.int32(steps)), *self._upcoming())
         return jax.tree.map(_own, report)
+
+    def _without_tokens(self, shared: Shared) -> Shared:
+        """What goes to the devices."""
+        return shared._replace(train=shared.train._replace(tokens=shared.train.tokens[:1])) if self._windows else shared
+
+    def _upcoming(self) -> list[Window]:
+        """What the next block reads, if it has to be brought to the devices: for each its own."""
+        if self._windows is None or self._peek is None:
+            return []
+        ids = _own(self._peek(self.state))
+        by_device = ids.reshape(len(self.devices), -1)
+        mine, nothing = {slot // self.slots_per_device for slot in self.own}, self._windows.empty
+        found = [self._windows.of(each) if device in mine else nothing for device, each in enumerate(by_device)]
+        return [Window(*map(self._stacked, zip(*found, strict=True)))]
 
     def device(self, slot: int) -> str:
         """The device of a slot, and of how many: one device and several may differ in the last bits."""

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from jaxft.data.batch import Layout, Packed
 from jaxft.stop import Watch
 from jaxft.trials import Length, Seeds
-from jaxft.types import Anywhere, Hyper, Method, Model, Params, Split, Tx
+from jaxft.types import Anywhere, Hyper, Method, Model, Params, Split, Tx, Window
 
 
 class Recipe(NamedTuple):
@@ -46,6 +46,8 @@ class Shared(NamedTuple):
     pretrained: Mapping[str, Anywhere]
     train: Split
     evals: dict[str, Packed]
+    window: Window | None = None
+    """Where the tokens of `train` are not on the device, those of the examples that a block reads."""
 
 
 class Entry(NamedTuple):

@@ -100,7 +100,7 @@ def gradient(
     hyper, ctx = replica.hp.__getitem__, _ctx(recipe, w0, replica)
     row = _row(recipe, replica.plan, replica.step)
     places = _row(recipe, replica.places, replica.step)
-    batch = gather(shared.train, row, places, rows, recipe.layout.width, skip)
+    batch = gather(shared.train, row, places, rows, recipe.layout.width, skip, shared.window)
     share = batch.weight.sum() / jnp.maximum((row >= 0).sum(), 1)
     dropped = hyper("train.dropout")
     if recipe.dropout_at == "epoch_start":
@@ -174,6 +174,15 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
         status=jnp.where(running, status, replica.status), watch=_where(running, watch, replica.watch)
     )
     return replica, Report(replica.step, replica.status, losses, taken, examples, logits, norms)
+
+
+def upcoming(recipe: Recipe, replica: Replica) -> Int[Array, "S B"]:
+    """The examples that the steps of the next block read, and perhaps others; -1 for none, and of one that is over."""
+    rows = replica.plan.shape[0]
+    count = min(recipe.every, rows)
+    first = jnp.clip(replica.step + recipe.before, 0, rows - count)
+    ids = lax.dynamic_slice_in_dim(replica.plan, first, count)
+    return jnp.where(replica.status == Status.RUNNING, ids, -1)
 
 
 def untouched(recipe: Recipe, pretrained: Mapping[str, Anywhere], trained: Replica, tables: tuple[str, ...]) -> Params:

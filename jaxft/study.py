@@ -202,12 +202,16 @@ class PoolConfig:
     Args:
         slots: trials per device, or auto for what fits. Part of the numerics: fixed when the study starts.
         devices: how many devices, or auto for all of them; on a CPU, one virtual device per core.
+        tokens: where the tokens of the training set lie: device; host, from which those that a block reads go to the
+            devices before it, with the same bits; or auto, which is host where they would take more than a quarter of a
+            device's memory.
         checkpoint_minutes: how often trials in flight are set down in the run folder, to go on from there after a
             kill; 0 for never but when the run is asked to stop. Finished trials do not depend on it.
     """
 
     slots: int | Literal["auto"] = "auto"
     devices: int | Literal["auto"] = "auto"
+    tokens: Literal["auto", "device", "host"] = "auto"
     checkpoint_minutes: float = 10.0
 
 

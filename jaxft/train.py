@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from warnings import warn
 
 import jax
@@ -82,7 +83,8 @@ def run(
                 if any(processes.told(flight.halt.asked)):  # in the last block of the group before
                     flight.stop()
                 contest = _contest(group, study.policy, past)
-                _run_group(group, here, pooled(group, width, there), store, flight, contest, study, best, told)
+                make = partial(pooled, group, width, there, study.pool.tokens)
+                _run_group(group, here, make(), store, flight, contest, study, best, told)
             if best:
                 best.serve()
         flight.over()

@@ -36,6 +36,16 @@ class Split(NamedTuple):
     """Class numbers (int32) or targets (float32); -1 or NaN where the label is unknown."""
 
 
+class Window(NamedTuple):
+    """The tokens of some examples of a split whose own tokens are elsewhere."""
+
+    ids: Int[Anywhere, " K"]
+    """The examples' numbers, ascending; beyond them the largest int32."""
+    starts: Int[Anywhere, " K"]
+    """Where each of them begins in `tokens`."""
+    tokens: UInt[Anywhere, " total"]
+
+
 class Batch(NamedTuple):
     """Rows of tokens in which examples lie, several to a row where they fit."""
 

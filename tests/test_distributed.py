@@ -44,10 +44,13 @@ def on(devices: int) -> list[str]:
 PROBED = "--eval.probe", "[{name: own, task: text, path: DATA}]"
 
 
-@pytest.mark.parametrize(("processes", "words"), [(2, PROBED), (4, ("--policy", "successive_halving(first=0.2)"))])
+@pytest.mark.parametrize(
+    ("processes", "words"),
+    [(2, (*PROBED, "--pool.tokens", "host")), (4, ("--policy", "successive_halving(first=0.2)"))],
+)
 def test_processes_give_the_rows_of_one_with_as_many_devices(study, whole, tmp_path, processes, words):
     """With a policy they rank alike, and a trial that waits goes on in a slot of the process that keeps it; with a
-    probe each reads its own replicas.
+    probe each reads its own replicas; of tokens that stay on the host each brings those of its own slots.
     """
     words = tuple(word.replace("DATA", str(study.with_name("data"))) for word in words)
     job = runs.start(study, tmp_path / "run", *words, processes=processes, devices=2)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxft.types import Anywhere, Batch, Split
+from jaxft.types import Anywhere, Batch, Split, Window
 
 DRAWN = 2000  # batches from which the rows of a batch are found
 TOGETHER = 16  # replicas on a device, or so: a row more is computed for all where one of them needs it
@@ -100,12 +100,14 @@ def first_fit(lengths: Int[Array, "S B"], width: int | Int[Array, ""]) -> Int[Ar
 
 
 def gather(
-    split: Split, idx: Int[Array, " B"], places: Int[Array, " B"], rows: int, width: int, skip: Any = 0
-) -> Batch:
+    split: Split, idx: Int[Array, " B"], places: Int[Array, " B"], rows: int, width: int, skip: Any = 0,
+    window: Window | None = None,
+) -> Batch:  # fmt: skip
     """The examples `idx` (B numbers) in rows of `width` tokens, each at its place, `row * width + offset`; jittable.
 
     An index of -1 means no example; nor is one there whose row is not among the `rows` rows from `skip` on. Its label
     and weight are 0, and its first token is any. Padding is token 0 of type 0 and segment 0. Unknown labels stay so.
+    With a window the tokens are read there, and not in the split; it must have the examples.
     """
     begin = places - skip * width
     there = (idx >= 0) & (begin >= 0) & (begin < rows * width)
@@ -119,7 +121,10 @@ def gather(
     segment = jnp.sum(jnp.where(inside, number[:, None], 0), axis=0)  # at most one is inside
     owner = jnp.maximum(segment - 1, 0)
     position = jnp.where(segment > 0, cell - begin[owner], 0)
-    tokens = jnp.take(split.tokens, start[owner] + position, mode="clip").astype(jnp.int32)
+    if window is not None:
+        start = window.starts[jnp.searchsorted(window.ids, idx)]
+    source = split.tokens if window is None else window.tokens
+    tokens = jnp.take(source, start[owner] + position, mode="clip").astype(jnp.int32)
     types = position >= split.second[idx][owner]
     shape = (rows, width)
     return Batch(
