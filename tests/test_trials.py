@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxft import spec, trials
+from jaxft import members, trials
 from jaxft.config import EvalConfig, SeedGrid, StopConfig, Study, TaskConfig, TrainConfig
 from jaxft.errors import BadInput
 from jaxft.study import PoolConfig
@@ -145,7 +145,7 @@ def test_a_sweep_over_stopping_rules():
 def test_a_sweep_over_methods_and_their_arguments(tmp_path, monkeypatch):
     (tmp_path / "toy.py").write_text("def toy(p: float = 0.9, layers: int = 1): ...")
     (tmp_path / "vanilla.py").write_text("def vanilla(): ...")
-    monkeypatch.setattr(spec, "_folders", lambda kind: [str(tmp_path)])
+    monkeypatch.setattr(members, "_folders", lambda kind: [str(tmp_path)])
     found = expand(replace(swept(method__toy__p=[0, 0.5], method__toy__layers=[1, 2]), method="toy"))
     assert [(t.hp["method.toy.p"], t.fixed["method"]) for t in found] == [
         (p, f"toy(layers={n})") for p in (0.0, 0.5) for n in (1, 2)
