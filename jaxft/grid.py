@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.text import Text
@@ -45,7 +45,7 @@ def grid(run: Run, width: int = 80) -> Text:
     parts: dict[str, list[Row]] = {}
     for row in rows:
         parts.setdefault(_settings(row, names), []).append(row)
-    marks = _marks(rows)
+    marks = letters(row["reason"] for row in rows)
     best = max((row for row in rows if _completed(row)), key=lambda row: row["best_score"], default=None)
     if len(parts) <= MOST_GRIDS and all(_is_grid(part) for part in parts.values()):
         tables = [_grid(title, part, marks, best, width) for title, part in parts.items()]
@@ -91,12 +91,12 @@ def _is_grid(rows: Sequence[Row]) -> bool:
     return len(places) == len(rows) and 1 < cells <= 2 * len(rows)
 
 
-def _marks(rows: Sequence[Row]) -> dict[str, str]:
+def letters(reasons: Iterable[str]) -> dict[str, str]:
     """A letter for each reason, another for each."""
     marks: dict[str, str] = {}
-    for reason in sorted({row["reason"] for row in rows} - {""}):
-        letters = [LETTERS.get(reason, ""), *filter(str.isalpha, reason.upper())]
-        marks[reason] = next((x for x in letters if x and x not in marks.values()), "?")
+    for reason in sorted(set(reasons) - {""}):
+        wanted = [LETTERS.get(reason, ""), *filter(str.isalpha, reason.upper())]
+        marks[reason] = next((x for x in wanted if x and x not in marks.values()), "?")
     return marks
 
 

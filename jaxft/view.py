@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rich.text import Text
 
 from jaxft import rows
-from jaxft.grid import LETTERS, clean
+from jaxft.grid import clean, letters
 from jaxft.stats.named import brief, models
 from jaxft.trials import Trial
 
@@ -72,7 +72,7 @@ def body(
     if height < 4 or not begun:
         return []
     scale = Scale(min(scores, default=math.nan), max(scores, default=math.nan))
-    marks = _marks(begun)
+    marks = letters(shown.reason for shown in begun)
     parts = _parts(trials)
     legend = _legend(scale, marks, bool(scores), len(begun) < len(trials), width)
     lists = _lists(trials, known, parts, width, BARS if not ascii_only else PLAIN_BARS)
@@ -85,15 +85,6 @@ def body(
     for each in lines:
         each.truncate(width)
     return lines
-
-
-def _marks(begun: Sequence[Shown]) -> dict[str, str]:
-    """A letter for each reason, another for each."""
-    marks: dict[str, str] = {}
-    for reason in sorted({shown.reason for shown in begun} - {""}):
-        letters = [LETTERS.get(reason, ""), *filter(str.isalpha, reason.upper())]
-        marks[reason] = next((x for x in letters if x and x not in marks.values()), "?")
-    return marks
 
 
 def _cell(shown: Shown | None, scale: Scale, marks: Mapping[str, str]) -> tuple[str, str]:
@@ -227,7 +218,7 @@ def _strip(
 def _lists(
     trials: Sequence[Trial], known: Mapping[str, Shown], parts: Mapping[str, str], width: int, bars: str
 ) -> list[Text]:
-    """The best, the worst and those that were dropped last, with their curves; two lists beside each other if wide."""
+    """The best, the worst and some that were dropped, with their curves; two lists beside each other if wide."""
     begun = [(trial, known[trial.id]) for trial in trials if trial.id in known]
     scored = sorted((x for x in begun if not x[1].reason and not math.isnan(x[1].best)), key=lambda x: -x[1].best)
     dropped = [x for x in begun if x[1].reason]
