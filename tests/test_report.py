@@ -19,6 +19,7 @@ from jaxft import cli, report
 from jaxft.errors import BadInput
 from jaxft.report import about_seeds, about_training, chapters, figures, tables
 from jaxft.report.figures import svg
+from jaxft.report.page import FIRST, SHOWN, Chapter, render
 from jaxft.stats import maximum, stopping, variance
 from jaxft.stats.scores import read
 
@@ -366,3 +367,13 @@ def test_sixteen_studies_leave_room_for_their_curves():
         warnings.simplefilter("error")
         drawn = svg.inline(figures.maxima([table] * 16, texts, "accuracy"), "x", "said")
     assert drawn.count("n_train 3000") == 16
+
+
+@pytest.mark.parametrize("count", [3, 10, 11, 40])
+def test_the_contents_of_many_chapters_are_folded(count):
+    parts = [Chapter(f"c{n}", f"Chapter {n}", "", []) for n in range(count)]
+    nav = re.search(r"<nav.*?</nav>", render("Title", [], parts, []), flags=re.DOTALL)[0]
+    assert [f"c{n}" for n in range(count)] == re.findall(r'href="#(c\d+)"', nav), "all are linked to"
+    before, _, folded = nav.partition("<details>")
+    assert before.count('href="#c') == (count if count <= SHOWN else FIRST)
+    assert folded.count('href="#c') == (0 if count <= SHOWN else count - FIRST)

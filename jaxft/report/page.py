@@ -59,6 +59,10 @@ GLOSSARY = {
 }
 
 
+SHOWN, FIRST = 10, 4
+"""So many chapters at most are all linked to at the top; of more, so many, and the others folded away."""
+
+
 def text(value: object) -> str:
     """Escaped, without what HTML cannot hold."""
     shown = "".join(
@@ -76,8 +80,10 @@ def render(title: str, lead: Sequence[str], chapters: Sequence[Chapter], setting
         chapters: in order.
         settings: titles and texts of the end: settings, versions.
     """
-    links = "".join(f'<li><a href="#{text(c.name)}">{text(c.title)}</a></li>' for c in chapters)
-    links += '<li><a href="#how">How to read this</a></li><li><a href="#settings">Settings and versions</a></li>'
+    links = [f'<li><a href="#{text(c.name)}">{text(c.title)}</a></li>' for c in chapters]
+    ends = '<li><a href="#how">How to read this</a></li><li><a href="#settings">Settings and versions</a></li>'
+    first, folded = (links[:FIRST], links[FIRST:]) if len(links) > SHOWN else (links, [])
+    more = f"<details><summary>{len(folded)} more</summary><ul>{''.join(folded)}</ul></details>" if folded else ""
     words = "".join(f"<dt>{text(word)}</dt><dd>{text(meaning)}</dd>" for word, meaning in GLOSSARY.items())
     shown = "".join(f"<h4>{text(name)}</h4><pre>{text(what)}</pre>" for name, what in settings)
     return f"""<!doctype html>
@@ -92,7 +98,7 @@ def render(title: str, lead: Sequence[str], chapters: Sequence[Chapter], setting
 </head>
 <body>
 <header><h1>{text(title)}</h1>{"".join(f"<p>{text(said)}</p>" for said in lead)}</header>
-<nav aria-label="Contents"><ul>{links}</ul></nav>
+<nav aria-label="Contents"><ul>{"".join(first)}{ends}</ul>{more}</nav>
 <main>
 {"".join(_chapter(chapter) for chapter in chapters)}
 <h2 id="how">How to read this</h2>
