@@ -101,21 +101,13 @@ def _command(words: list[str]) -> int:
             return _run(rest) if command == "run" else _plan(rest)
         case ["bench", *rest]:
             return _bench(rest)
-        case ["doctor"]:
-            from jaxft.doctor import doctor
-
-            return DONE if doctor() else BAD_INPUT
-        case ["doctor", *rest]:
-            if {"-h", "--help"} & set(rest):
-                print(options.DOCTOR, end="")
-                return DONE
-            raise BadInput(f"doctor: takes no words, found {rest[0]!r}")
-        case ["export" | "predict" | "report" | "watch" as command, *rest]:
+        case ["doctor" | "export" | "predict" | "report" | "watch" as command, *rest]:
             if {"-h", "--help"} & set(rest):
                 print(options.HELP[command], end="")
                 return DONE
-            return {"export": _export, "predict": _predict, "report": _report, "watch": _watch}[command](rest)
-    known = [*COMMANDS, "bench", "doctor", *options.HELP, "--help", "--version"]
+            own = {"doctor": _doctor, "export": _export, "predict": _predict, "report": _report, "watch": _watch}
+            return own[command](rest)
+    known = [*COMMANDS, "bench", *options.HELP, "--help", "--version"]
     raise BadInput(f"unknown command {words[0]!r}; {nearest(words[0], known)}")
 
 
@@ -249,6 +241,14 @@ def _predict(words: list[str]) -> int:
         f"{given['out'][0]}: {len(found.values)} rows, by {len(checkpoints)} checkpoint{'s' * (len(checkpoints) > 1)}"
     )
     return DONE
+
+
+def _doctor(words: list[str]) -> int:
+    if words:
+        raise BadInput(f"doctor: takes no words, found {words[0]!r}")
+    from jaxft.doctor import doctor
+
+    return DONE if doctor() else BAD_INPUT
 
 
 def _watch(words: list[str]) -> int:

@@ -130,9 +130,9 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
             }
             if study.eval.gradient_norms:  # not `False` otherwise: older checkpoints do not say so
                 decided["gradient_norms"] = True
-            own = {call.name: members.own(call.name) for call in spec.parse(fixed["method"])}
-            if any(own.values()):  # a method that a program added may change behind its name
-                decided["own"] = {name: found.fingerprint for name, found in own.items() if found}
+            added = {call.name: members.own(call.name) for call in spec.parse(fixed["method"])}
+            if any(added.values()):  # a method that a program added may change behind its name
+                decided["own"] = {name: found.fingerprint for name, found in added.items() if found}
             if learned:
                 decided["probe"] = {name: each.fingerprint for name, each in learned.items()}
             # Of the settings alone: other data under the same name must meet its fingerprint.

@@ -90,8 +90,7 @@ class Live:
         self._last, tally = self._clock(), self._tally
         told = Pulse(
             time.time(), self._last - self._began, tally.total, tally.running, tally.left, tally.rate, tally.blocks,
-            tally.host / tally.seconds if tally.seconds else 0.0,
-            [(one.trial.id, one.step, one.total, one.scores) for one in self._flying],
+            tally.waited, [(one.trial.id, one.step, one.total, one.scores) for one in self._flying],
         )  # fmt: skip
         with suppress(OSError):
             self._folder.write(self._name, json.dumps(told._asdict()).encode(), durable=False)

@@ -8,7 +8,7 @@ from jaxft import best, metrics, soups
 from jaxft.errors import BadInput
 from jaxft.folder import Folder
 from jaxft.groups import Group, entry, weights
-from jaxft.replay import kept, programs
+from jaxft.replay import keeper, programs
 from jaxft.stats.cells import Frame
 from jaxft.store import Run
 from jaxft.trials import Trial
@@ -55,15 +55,21 @@ def mixed(run: Run, kind: str) -> Soup:
         raise BadInput(f"{run.folder}: --soup {kind}: the run scored none; a study asks for them with eval.soups")
     row = max(dev, key=_score)
     names = list(row["members"])
-    owned = {name: found for name in names if (found := best.kept(Folder.at(run.folder), name)) is not None}
-    if gone := [name for name in names if name not in owned]:
+    folder = Folder.at(run.folder)
+    if gone := [name for name in names if best.kept(folder, name) is None]:
         raise BadInput(f"{run.folder}: --soup {kind}: best/ lacks some of its members, or they are damaged: {gone[0]}")
     ((group, members),) = programs(run, names)
     members = sorted(members, key=lambda trial: names.index(trial.id))
     trials: Frame = run.trials
     steps = trials.set_index("trial")["steps"]
     start = soups.starter(group.recipe, group.shared.pretrained)
-    mean = soups.uniform(soups.whole(start(entry(trial, group)), owned[trial.id]) for trial in members)
+    make = keeper(group)
+
+    def owned(trial: Trial) -> soups.Weights:
+        """Read again at each call: one member is in memory at a time."""
+        return best.kept(folder, trial.id) or {}
+
+    mean = soups.uniform(soups.whole(start(entry(trial, group)), owned(trial)) for trial in members)
     logits = soups.evaluator(group.recipe, group.shared, group.precision)(mean, ["dev"])["dev"]
     loss, *_ = metrics.judged(group.task.metrics, logits, np.asarray(group.task.evals["dev"].labels))
     test = [_score(other) for other in scored if other["split"] == "test" and list(other["members"]) == names]
@@ -73,9 +79,7 @@ def mixed(run: Run, kind: str) -> Soup:
         members=members,
         of=int(row["of"]),
         init=int(row["init_seed"]) if row["init_seed"] == row["init_seed"] else None,
-        weights=soups.uniform(
-            weights(group, kept(group, trial, owned[trial.id], int(steps[trial.id]))) for trial in members
-        ),
+        weights=soups.uniform(weights(group, make(trial, owned(trial), int(steps[trial.id]))) for trial in members),
         metric=row["metric"],
         score=_score(row),
         test=test[0] if test else None,

@@ -181,6 +181,11 @@ class Tally:
         return self.examples / self.seconds if self.seconds else 0.0
 
     @property
+    def waited(self) -> float:
+        """The share of the time in which the devices waited for the host; 0 before the first block."""
+        return self.host / self.seconds if self.seconds else 0.0
+
+    @property
     def left(self) -> float | None:
         """Seconds until all is over, if the trials to come take as long as those that are over did."""
         if not self.ended or not self.running:
@@ -193,7 +198,7 @@ class Tally:
         """How well slots and devices were used."""
         took = self.taken + self.lost
         busy = f"slots busy {self.taken / took:.1%} until the queue was empty, " if took else ""
-        host = f", host {self.host / self.seconds:.1%} of the time" if self.seconds else ""
+        host = f", host {self.waited:.1%} of the time" if self.seconds else ""
         return f"{busy}{self.idle:,} idle steps{host}"
 
     def parts(self) -> tuple[list[str], list[str], list[str]]:

@@ -103,7 +103,7 @@ in the way. It exits with 2 if something is. Nothing is trained.
 """
 
 
-HELP = {"export": EXPORT, "predict": PREDICT, "report": REPORT, "watch": WATCH}
+HELP = {"doctor": DOCTOR, "export": EXPORT, "predict": PREDICT, "report": REPORT, "watch": WATCH}
 """Of the commands that take no study."""
 
 

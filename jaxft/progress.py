@@ -10,7 +10,7 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from jaxft import shards, view
+from jaxft import rows, shards, view
 from jaxft.folder import Folder
 from jaxft.grid import clean, grid
 from jaxft.news import Begun, End, News, Tally, duration
@@ -116,7 +116,9 @@ class Progress:
         if not self._tally.blocks:
             self._screen.say(f"first step {self._clock() - self._began - news.devices:.1f} s after the start")
         self._tally.add(news)
-        self._known |= {end.trial.id: _over(end) for end in (*news.ended, *news.rows)}  # the latter have curves
+        if self._screen.live:
+            ends = {end.trial.id: end for end in (*news.ended, *news.rows)}  # the latter have curves
+            self._known |= {name: _over(end) for name, end in ends.items()}
         self._event |= any(end.reason for end in news.ended)
         wait = REDRAW if self._screen.live or self._event else QUIET
         if self._clock() - self._last >= wait:
@@ -155,6 +157,5 @@ def finished(curves: dict[str, shards.Curve]) -> dict[str, Shown]:
 
 def _over(end: End | Ended) -> Shown:
     if isinstance(end, Ended):
-        scores = [each.metrics[end.metric] for each in end.evaluations if each.split == "dev"]
-        return Shown(True, end.reason, end.steps, scores)
+        return Shown(True, end.reason, end.steps, rows.curve(end.evaluations, end.metric))
     return Shown(True, end.reason, end.best_step, [end.best_score])

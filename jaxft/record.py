@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft import metrics
+from jaxft import metrics, rows
 from jaxft.store import Ended, Evaluation
 from jaxft.trials import Length, Trial
 
@@ -95,7 +95,7 @@ class Record:
     @property
     def curve(self) -> list[float]:
         """Its scores so far, one for each evaluation on dev."""
-        return [each.metrics[self.metric] for each in self.evaluations if each.split == "dev"]
+        return rows.curve(self.evaluations, self.metric)
 
     @property
     def seconds(self) -> float:

@@ -1,6 +1,6 @@
 """The parameters of finished trials: those that a run kept, or others' by training them once more from their seeds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -64,11 +64,15 @@ def replay(run: Run, names: Sequence[str], at: str = "end") -> Iterator[Again]:
         return np.asarray(predictions.loc[trial.id, "logits"], np.float32)
 
     for group, here in programs(run, names):
-        found = {trial.id: best.kept(Folder.at(run.folder), trial.id) for trial in here} if at == "end" else {}
-        for trial in (trial for trial in here if found.get(trial.id) is not None):
-            made = kept(group, trial, found[trial.id] or {}, int(recorded.loc[trial.id, "steps"]))
-            yield Again(trial, group, int(made.step), made, _off(_logits(group, made), then(trial)), [], kept=True)
-        here = [trial for trial in here if found.get(trial.id) is None]
+        make, judge, again = keeper(group), _judge(group), []
+        for trial in here:
+            owned = best.kept(Folder.at(run.folder), trial.id) if at == "end" else None
+            if owned is None:
+                again.append(trial)
+                continue
+            made = make(trial, owned, int(recorded.loc[trial.id, "steps"]))
+            yield Again(trial, group, int(made.step), made, _off(judge(made), then(trial)), [], kept=True)
+        here = again
         widths = recorded.loc[[trial.id for trial in here], "slots_per_device"]
         for width in widths.unique():
             pool = _pool(group, int(width), run)
@@ -94,17 +98,26 @@ def programs(run: Run, names: Sequence[str]) -> Iterator[tuple[Group, list[Trial
             yield group, here
 
 
-def kept(group: Group, trial: Trial, owned: dict[str, np.ndarray], steps: int) -> Replica:
-    """A replica that owns these parameters after so many steps, its optimiser's state aside."""
-    made = jax.jit(lambda shared, entry: replica.init(group.recipe, shared, entry))(group.shared, entry(trial, group))
-    return made._replace(params=owned, step=np.int32(steps))
+def keeper(group: Group) -> Callable[[Trial, soups.Weights, int], Replica]:
+    """What gives a replica that owns these parameters after so many steps, its optimiser's state aside."""
+    begin = jax.jit(lambda shared, entry: replica.init(group.recipe, shared, entry))
+
+    def make(trial: Trial, owned: soups.Weights, steps: int) -> Replica:
+        return begin(group.shared, entry(trial, group))._replace(params=owned, step=np.int32(steps))
+
+    return make
 
 
-def _logits(group: Group, made: Replica) -> np.ndarray:
-    recipe, shared = group.recipe, group.shared
-    start = soups.starter(recipe, shared.pretrained)
-    whole = soups.whole(start(Entry(made.seeds, made.hp, made.length)), jax.tree.map(np.asarray, made.params))
-    return soups.evaluator(recipe, shared, group.precision)(whole, ["dev"])["dev"]
+def _judge(group: Group) -> Callable[[Replica], np.ndarray]:
+    """What gives the logits of a replica on dev."""
+    start = soups.starter(group.recipe, group.shared.pretrained)
+    evaluate = soups.evaluator(group.recipe, group.shared, group.precision)
+
+    def logits(made: Replica) -> np.ndarray:
+        w0 = start(Entry(made.seeds, made.hp, made.length))
+        return evaluate(soups.whole(w0, jax.tree.map(np.asarray, made.params)), ["dev"])["dev"]
+
+    return logits
 
 
 def _off(found: np.ndarray, then: np.ndarray) -> float:

@@ -93,6 +93,11 @@ class Evaluation(NamedTuple):
     """Of the gradient, by layer; on dev only, and only if the study asks."""
 
 
+def curve(evaluations: Iterable[Evaluation], metric: str) -> list[float]:
+    """The scores on dev, in order."""
+    return [each.metrics[metric] for each in evaluations if each.split == "dev"]
+
+
 class Ended(NamedTuple):
     """A trial that is over: all that its rows need, as numpy. Scores are NaN where it was never evaluated."""
 

@@ -34,11 +34,11 @@ class Sums:
 
 def baselines(budgets: np.ndarray, final: np.ndarray) -> np.ndarray:
     """[rows]: the expected best of so many whole trials, exactly."""
-    known = {budget: _expected_maximum(final, budget) for budget in np.unique(budgets).tolist()}
+    known = {budget: expected_maximum(final, budget) for budget in np.unique(budgets).tolist()}
     return np.array([known[budget] for budget in budgets.tolist()])
 
 
-def _expected_maximum(values: np.ndarray, count: int) -> float:
+def expected_maximum(values: np.ndarray, count: int) -> float:
     """Of so many draws with replacement, exactly (Dodge et al. 2019)."""
     share = np.arange(len(values) + 1) / len(values)
     return float(np.sum(np.sort(values) * np.diff(share**count)))

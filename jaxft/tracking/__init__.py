@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-
 from jaxft import members, spec
 from jaxft.errors import BadInput
 from jaxft.news import Begun, Listener, News, Tally
 from jaxft.stats.cells import Frame
+from jaxft.stats.draws import expected_maximum
 from jaxft.store import Run, load
 from jaxft.study import Study
 
@@ -86,7 +85,7 @@ class Tracker:
             "trials/in training": tally.running,
             "trials/dropped": tally.dropped.total(),
             "speed/examples per second": tally.rate,
-            "speed/host share": tally.host / tally.seconds if tally.seconds else 0.0,
+            "speed/host share": tally.waited,
         }
         values |= {f"dropped/{reason}": count for reason, count in tally.dropped.items()}
         if tally.left is not None:
@@ -127,10 +126,9 @@ def summary(run: Run) -> dict[str, list[tuple[int, float]]]:
     evals: Frame = run.evals
     for metric, rows in trials[trials["best_score"].notna()].groupby("metric"):
         ranked = rows.sort_values("best_score", ascending=False, kind="stable")
-        scores = np.sort(ranked["best_score"].to_numpy(float))
-        below = np.arange(len(scores) + 1) / len(scores)
+        scores = ranked["best_score"].to_numpy(float)
         found[f"expected best {metric} of n trials"] = [
-            (n, float(scores @ np.diff(below**n))) for n in range(1, len(scores) + 1)
+            (n, expected_maximum(scores, n)) for n in range(1, len(scores) + 1)
         ]
         places = {f"best {rank + 1}": rank for rank in range(min(BEST, len(ranked)))}
         places |= {"middle": len(ranked) // 2, "worst": len(ranked) - 1} if len(ranked) > BEST else {}
