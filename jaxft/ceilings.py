@@ -26,28 +26,37 @@ class Ceilings(NamedTuple):
 def measure(
     devices: Sequence, shapes: Sequence[tuple[int, int, int]], precision: str, seconds: float = 0.3, size: int = 2**28
 ) -> Ceilings:
-    """Both ceilings of these devices; some seconds for each shape.
+    """Both ceilings of these devices; a second or two for each shape.
 
     Args:
         devices: of one platform.
-        shapes: (rows, inputs, outputs) of matmuls to try besides squares.
+        shapes: (rows, inputs, outputs) of matmuls to try besides squares, in the format that the study computes in.
         precision: the study's; float32 is measured in it, or in full where it is bfloat16.
         seconds: the least that a measurement takes.
         size: bytes of the array that is copied, on each device.
     """
-    accelerator = devices[0].platform != "cpu"
+    accelerator, own = devices[0].platform != "cpu", "bfloat16" if precision == "bfloat16" else "float32"
     squares = [(n, n, n) for n in ((2048, 4096, 8192) if accelerator else (512, 1024, 2048))]
-    formats = {"float32": "highest" if precision == "bfloat16" else precision}
-    if accelerator or precision == "bfloat16":
-        formats["bfloat16"] = "default"
-    best = {
-        name: max((matmul(devices, shape, name, exact, seconds), shape) for shape in [*squares, *shapes])
-        for name, exact in formats.items()
+    formats = ("float32", "bfloat16") if accelerator or own == "bfloat16" else ("float32",)
+    tried = {name: [*squares, *(shapes if name == own else ())] for name in formats}
+    return _found(devices, tried, precision, seconds, size)
+
+
+def again(devices: Sequence, found: Ceilings, precision: str, seconds: float = 0.3, size: int = 2**28) -> Ceilings:
+    """Those of the shapes that were the fastest, which are compiled already; the rest as for `measure`."""
+    return _found(devices, {name: [shape] for name, shape in found.shapes.items()}, precision, seconds, size)
+
+
+def _found(devices: Sequence, shapes: dict[str, list], precision: str, seconds: float, size: int) -> Ceilings:
+    exact = {"float32": "highest" if precision == "bfloat16" else precision, "bfloat16": "default"}
+    fastest = {
+        name: max((matmul(devices, shape, name, exact[name], seconds), shape) for shape in each)
+        for name, each in shapes.items()
     }
     return Ceilings(
-        matmul={name: speed for name, (speed, _) in best.items()},
+        matmul={name: speed for name, (speed, _) in fastest.items()},
         copy=copy(devices, size, seconds),
-        shapes={name: shape for name, (_, shape) in best.items()},
+        shapes={name: shape for name, (_, shape) in fastest.items()},
     )
 
 
@@ -64,29 +73,33 @@ def best(one: Ceilings, other: Ceilings) -> Ceilings:
 def matmul(devices: Sequence, shape: tuple[int, int, int], dtype: str, precision: str, seconds: float = 0.3) -> float:
     """FLOP/s of x = (x @ a) @ b again and again, with x [rows, inputs] and a [inputs, outputs]."""
     rows, inputs, outputs = shape
-    rng = np.random.default_rng(0)
+    some = np.random.default_rng(0).standard_normal(2**20, np.float32)
     x, a, b = (
-        (rng.standard_normal(size, np.float32) / np.sqrt(size[0])).astype(jnp.dtype(dtype))
+        (np.resize(some, size) / np.sqrt(size[0], dtype=np.float32)).astype(jnp.dtype(dtype))
         for size in ((rows, inputs), (inputs, outputs), (outputs, inputs))
     )
-
-    def run(times, x, a, b):
-        # The sizes of what comes out stay about 1, far from what is too large or too small for the format.
-        return lax.fori_loop(0, times, lambda _, x: (x @ a) @ b, x)
-
     with jax.default_matmul_precision(precision):
-        return _rate(run, (x, a, b), devices, 4.0 * rows * inputs * outputs, seconds)
+        return _rate(_matmuls, (x, a, b), devices, 4.0 * rows * inputs * outputs, seconds)
 
 
 def copy(devices: Sequence, size: int = 2**28, seconds: float = 0.3) -> float:
     """Bytes/s of an array, larger than any cache, that is read, changed and written in its place."""
-    x = np.ones(size // 4, np.float32)
-    return _rate(lambda times, x: lax.fori_loop(0, times, lambda _, x: x * 1.0001, x), (x,), devices, 2 * size, seconds)
+    return _rate(_copies, (np.ones(size // 4, np.float32),), devices, 2 * size, seconds)
 
 
-def _rate(run: Callable, arrays: Sequence[Any], devices: Sequence, work: float, seconds: float) -> float:
+@jax.jit
+def _matmuls(times, x, a, b):
+    # The sizes of what comes out stay about 1, far from what is too large or too small for the format.
+    return lax.fori_loop(0, times, lambda _, x: (x @ a) @ b, x)
+
+
+@jax.jit
+def _copies(times, x):
+    return lax.fori_loop(0, times, lambda _, x: x * 1.0001, x)
+
+
+def _rate(program: Callable, arrays: Sequence[Any], devices: Sequence, work: float, seconds: float) -> float:
     """`work` a second of a loop's turn, summed over the devices; the loop takes its turns and then the arrays."""
-    program = jax.jit(run)
     placed = [[jax.device_put(x, device) for x in arrays] for device in devices]
 
     def timed(times: int) -> float:

@@ -15,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 from jaxft import __version__, machine, memory
 from jaxft.data import cache
+from jaxft.models import fused
 
 FINE, NOTE, BAD = "fine", "note", "bad"
 """What a finding says: all is well; to be known; something will not work, or not well."""
@@ -161,6 +162,21 @@ def arithmetic() -> list[Finding]:
     return found
 
 
+def attention(kind: str, works: Callable[[], bool] = fused.works) -> list[Finding]:
+    """Whether a GPU gets attention as one kernel.
+
+    Args:
+        kind: what jax uses: "cpu", "gpu" or "tpu".
+        works: whether it can be compiled.
+    """
+    if kind != "gpu":
+        return []
+    if works():
+        return [Finding(FINE, f"with bfloat16, attention to rows of at most {fused.LONGEST} tokens is one kernel")]
+    advice = "steps with bfloat16 take longer, and differ in the last bits from those of a GPU that has it"
+    return [Finding(NOTE, "attention as one kernel cannot be compiled for this GPU by this jax", advice)]
+
+
 def folders() -> list[Finding]:
     """Where compiled programs and tokenised data are kept, and how much of them there is."""
     machine.keep_programs()
@@ -203,6 +219,7 @@ def examine() -> list[Finding]:
         *hazards(jax.__version__, kind),
         *settings(os.environ, jax.config.values),
         *arithmetic(),
+        *attention(kind),
         *folders(),
         *extras(lambda name: find_spec(name) is not None),
     ]

@@ -402,6 +402,7 @@ class Side:
 def stand_in(monkeypatch, side) -> None:
     monkeypatch.setattr(session, "Ours", side)
     monkeypatch.setattr(ceilings, "measure", lambda *_: REACHED)
+    monkeypatch.setattr(ceilings, "again", lambda *_: REACHED)
 
 
 @pytest.mark.parametrize(("at", "kept"), [((1, "ours x2"), [2, 1]), ((1, "ours x1"), [1, 1]), ((0, "ours x1"), [])])
@@ -422,6 +423,7 @@ def test_an_interrupted_bench_keeps_its_rows(words, monkeypatch, capsys, at, kep
 
 def test_a_bench_prints_its_table_and_adds_to_its_record(words, monkeypatch, capsys):
     monkeypatch.setattr(ceilings, "measure", lambda *_: REACHED)
+    monkeypatch.setattr(ceilings, "again", lambda *_: REACHED)
     Path("mine.jsonl").write_text('{"row": "before"}\n')
     assert cli.main(["bench", *words, "--record", "mine.jsonl", "--profile", "profile"]) == 0
     out = capsys.readouterr().out
@@ -645,6 +647,22 @@ def test_ceilings_are_positive_and_the_best_of_what_was_tried():
     low = Ceilings({"float32": 1.0}, 5.0, {"float32": (1, 1, 1)})
     high = Ceilings({"float32": 2.0}, 4.0, {"float32": (2, 2, 2)})
     assert ceilings.best(low, high) == Ceilings({"float32": 2.0}, 5.0, {"float32": (2, 2, 2)})
+
+
+def test_ceilings_are_measured_again_at_what_was_the_fastest(monkeypatch):
+    tried = []
+
+    def matmul(devices, shape, dtype, precision, seconds):
+        tried.append((dtype, shape, precision))
+        return 2.0 if shape == (7, 8, 9) else 1.0 if shape == (512, 512, 512) else 0.5
+
+    monkeypatch.setattr(ceilings, "matmul", matmul)
+    found = ceilings.measure(jax.devices()[:1], [(7, 8, 9)], "bfloat16", seconds=0.01, size=2**20)
+    assert found.shapes == {"bfloat16": (7, 8, 9), "float32": (512, 512, 512)}
+    assert ("float32", (7, 8, 9), "highest") not in tried  # the model computes in bfloat16
+    tried.clear()
+    assert ceilings.again(jax.devices()[:1], found, "bfloat16", 0.01, 2**20).matmul == {"bfloat16": 2.0, "float32": 1.0}
+    assert tried == [("float32", (512, 512, 512), "highest"), ("bfloat16", (7, 8, 9), "default")]
 
 
 def test_torch_is_compared_on_the_same_device_only():

@@ -11,7 +11,8 @@ import toys
 
 from jaxft import keys, models, tree
 from jaxft.errors import BadInput
-from jaxft.models import family, layers, operations
+from jaxft.models import family, operations
+from jaxft.models.dropout import Dropout
 from jaxft.types import Batch
 
 CONFIG = {
@@ -156,8 +157,8 @@ def test_dropout_at_rate_0_is_no_dropout(tiny):
     for with_key, without in zip(jax.tree.leaves(zero), jax.tree.leaves(apply(params, batch)), strict=True):
         np.testing.assert_allclose(with_key, without, rtol=1e-5, atol=1e-6)
     x = jnp.linspace(-3, 3, 1001)
-    assert (layers.dropout(_key(0), jnp.float32(0.0), "a", x) == x).all()
-    assert (layers.dropout(None, 0.5, "a", x) == x).all()
+    assert (Dropout(_key(0), jnp.float32(0.0))("a", x) == x).all()
+    assert (Dropout(None, 0.5)("a", x) == x).all()
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
@@ -186,7 +187,7 @@ def test_uniform_numbers(shape):
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_dropout_share_and_scale(rate):
-    draw = jax.jit(lambda key, rate, x: layers.dropout(key, rate, "a", x))
+    draw = jax.jit(lambda key, rate, x: Dropout(key, rate)("a", x))
     x = jnp.ones((301, 331))
     y = np.asarray(draw(_key(1), rate, x))
     dropped, n = (y == 0).mean(), y.size
@@ -195,7 +196,7 @@ def test_dropout_share_and_scale(rate):
     # Both halves of a random word serve, neighbours are independent, and names and keys draw anew.
     kept = (y != 0).reshape(-1)
     assert abs((kept[:-1] & kept[1:]).mean() - (1 - rate) ** 2) < 6 / np.sqrt(n)
-    for other in (draw(_key(2), rate, x), layers.dropout(_key(1), rate, "b", x)):
+    for other in (draw(_key(2), rate, x), Dropout(_key(1), rate)("b", x)):
         agree = ((np.asarray(other) != 0).reshape(-1) & kept).mean()
         assert abs(agree - (1 - rate) ** 2) < 6 / np.sqrt(n)
     grad = jax.grad(lambda x: draw(_key(1), rate, x).sum())(x)
@@ -207,11 +208,11 @@ def test_dropout_acts_at_every_site(tiny, kind):
     seen = []
     network = family.find(CONFIGS[kind]).network(CONFIGS[kind], 3)
 
-    def record(name, x):
-        seen.append((name, x.shape))
-        return x
+    class Recording(Dropout):
+        def mask(self, name, shape):
+            seen.append((self.at + name, shape))
 
-    network.apply({"params": tree.nest(params)}, _rows([A], [B]), record, lambda name, x: x)
+    network.apply({"params": tree.nest(params)}, _rows([A], [B]), Recording(), lambda name, x: x)
     # Of the last layer the first tokens alone.
     inner = [(f"layers/{i}/{site}", shape) for i, length in enumerate((6, 1)) for site, shape in (
         ("attention", (2, 2, length, 6)), ("attention_out", (2, length, 16)), ("output", (2, length, 16)))]  # fmt: skip

@@ -98,8 +98,10 @@ class Session:
 
     def _reach(self, devices: Sequence, group: Group) -> None:
         """The ceilings, or better ones than before."""
-        found = ceilings.measure(devices, _matmuls(group), group.precision)
-        self.reached = found if self.reached is None else ceilings.best(self.reached, found)
+        if self.reached is None:
+            self.reached = ceilings.measure(devices, _matmuls(group), group.precision)
+        else:
+            self.reached = ceilings.best(self.reached, ceilings.again(devices, self.reached, group.precision))
 
     def _formula(self) -> Formula:
         assert self.reached is not None  # before any side is there

@@ -2,7 +2,6 @@
 
 import os
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -14,8 +13,9 @@ from jaxtyping import Array, Float, Key
 from jaxft import networks, tree
 from jaxft.errors import BadInput
 from jaxft.models import checkpoint as files
-from jaxft.models import compact, family, layers
+from jaxft.models import compact, family
 from jaxft.models.compact import Kept
+from jaxft.models.dropout import Dropout
 from jaxft.models.ports import folded as folded
 from jaxft.models.ports import merged as merged
 from jaxft.networks import Made
@@ -161,12 +161,12 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
         rate: Float[Array, ""] | float = 0.0,
         edit: Edit = same,
     ) -> Out:
-        drop = partial(layers.dropout, key, rate)
+        drop = Dropout(key, rate)
         return cast(Out, network.apply({"params": tree.nest(params)}, batch, drop, edit))
 
     row, one = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1,), jnp.int32)
     batch = Batch(row, row, row, row, one, one, jnp.zeros((1,)))
-    declared = jax.eval_shape(lambda key: whole.init(key, batch, lambda _, x: x, same), jax.random.key(0))
+    declared = jax.eval_shape(lambda key: whole.init(key, batch, Dropout(), same), jax.random.key(0))
     shapes = {name: leaf.shape for name, leaf in tree.flatten(declared["params"]).items()}
     return Model(lambda key: compact.cut(kind.draw(config, key, shapes), kept), apply, rounded)
 

@@ -14,9 +14,11 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxft.errors import BadInput
 from jaxft.models import layers, sizes
+from jaxft.models.attention import attend, shape
+from jaxft.models.dropout import Dropout
 from jaxft.models.family import Config, Family
 from jaxft.models.layers import Adapter, Layer, Linear, Norm, Table, dense
-from jaxft.models.operations import ACTIVATIONS, attend, lookup, read
+from jaxft.models.operations import ACTIVATIONS, lookup, read
 from jaxft.models.roberta import Head
 from jaxft.models.sizes import Sizes
 from jaxft.types import Batch, Edit, Out, Params
@@ -36,7 +38,7 @@ class Embeddings(nn.Module):
 
     @nn.compact
     def __call__(
-        self, batch: Batch, drop: Edit, edit: Edit
+        self, batch: Batch, drop: Dropout, edit: Edit
     ) -> tuple[Float[Array, "rows T D"], Float[Array, "rows T D"]]:
         """Those of the encoder, and those of the decoder, whose tokens are one place later."""
         s, length = self.sizes, batch.tokens.shape[1]
@@ -63,7 +65,7 @@ class DecoderLayer(nn.Module):
         x: Float[Array, "rows T D"],
         encoded: Float[Array, "rows T D"],
         segments: Int[Array, "rows T"],
-        drop: Edit,
+        drop: Dropout,
         at: Int[Array, " B"] | None,
     ) -> Array:
         """x after the layer; only at the tokens `at` (of all rows), [B, 1, D], if they are given."""
@@ -80,11 +82,13 @@ class DecoderLayer(nn.Module):
             own = segments.reshape(-1)[at][:, None, None] == segments[row][:, None, :]
             seen = own & ((at % x.shape[1])[:, None, None] >= column[None, None, :])
             x = lookup(x.reshape(-1, s.width), at[:, None])
-        mixed = attend(dense(x, maps["query"]), keys, values, seen, s.heads, lambda p: drop("attention", p))
+        q = dense(x, maps["query"])
+        mixed = attend(q, keys, values, seen, s.heads, drop.mask("attention", shape(q, keys, s.heads)))
         mixed = drop("attention_out", dense(mixed, maps["attention_out"]))
         x = Norm(s.eps, name="attention_norm")(x + self._adapted("attention_adapter", mixed))
         q = dense(x, maps["cross_query"])
-        mixed = attend(q, read_keys, read_values, own, s.heads, lambda p: drop("cross_attention", p))
+        dropped = drop.mask("cross_attention", shape(q, read_keys, s.heads))
+        mixed = attend(q, read_keys, read_values, own, s.heads, dropped)
         x = Norm(s.eps, name="cross_norm")(x + drop("cross_out", dense(mixed, maps["cross_out"])))
         inner = ACTIVATIONS[s.act](dense(x, Linear(s.width, s.inner, s.dtype, name="intermediate")()))
         outer = drop("output", dense(inner, Linear(s.inner, s.width, s.dtype, name="output")()))
@@ -104,11 +108,11 @@ class Layers(nn.Module):
     encoders: int
 
     @nn.compact
-    def __call__(self, x: Array, y: Array, batch: Batch, drop: Edit, edit: Edit) -> tuple:
+    def __call__(self, x: Array, y: Array, batch: Batch, drop: Dropout, edit: Edit) -> tuple:
         """What comes out of each layer, after `edit`: of the last, only what is at the last token of each example."""
         hidden, encoded = [], x
         for i in range(self.sizes.layers):
-            inside = lambda site, z, i=i: drop(f"layers/{i}/{site}", z)  # noqa: E731
+            inside = drop.below(f"layers/{i}")
             if i < self.encoders:
                 encoded = edit(f"layers/{i}", Layer(self.sizes, name=str(i))(encoded, batch.segments, inside, None))
                 hidden.append(encoded)
@@ -131,7 +135,7 @@ class Network(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
+    def __call__(self, batch: Batch, drop: Dropout, edit: Edit) -> Out:
         """The logits [B, C] and the hidden states of a batch: the encoder's, then the decoder's layers'."""
         s = self.sizes
         x, y = Embeddings(s, self.scale, self.begin, name="embeddings")(batch, drop, edit)

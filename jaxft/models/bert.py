@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxft.models import layers, sizes
+from jaxft.models.dropout import Dropout
 from jaxft.models.family import Config, Family
 from jaxft.models.layers import Linear, dense
 from jaxft.models.sizes import Sizes
@@ -19,7 +20,7 @@ class Network(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
+    def __call__(self, batch: Batch, drop: Dropout, edit: Edit) -> Out:
         """The logits [B, C] and the hidden states of a batch."""
         width, dtype = self.sizes.width, self.sizes.dtype
         hidden = layers.encode(self.sizes, batch, drop, edit)

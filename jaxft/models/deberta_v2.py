@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxft.errors import BadInput
 from jaxft.models import layers, sizes
+from jaxft.models.dropout import Dropout
 from jaxft.models.family import Config, Family
 from jaxft.models.layers import Layers, Linear, Map, Norm, Table, dense
 from jaxft.models.operations import ACTIVATIONS, lookup, read
@@ -52,7 +53,7 @@ class Embeddings(nn.Module):
     kind: Kind
 
     @nn.compact
-    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> tuple[Float[Array, "rows T D"], Float[Array, "P D"]]:
+    def __call__(self, batch: Batch, drop: Dropout, edit: Edit) -> tuple[Float[Array, "rows T D"], Float[Array, "P D"]]:
         """Those of tokens [rows, T], normalised; and those of the positions from T - 1 down to 1 - T, P = 2 T - 1."""
         s, kind, length = self.sizes, self.kind, batch.tokens.shape[1]
         x = edit("embeddings/word", read(Table(s.vocabulary, s.width, name="word")(), batch.tokens))
@@ -78,12 +79,12 @@ class Network(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
+    def __call__(self, batch: Batch, drop: Dropout, edit: Edit) -> Out:
         """The logits [B, C] and the hidden states of a batch."""
         s, kind = self.sizes, self.kind
         x, positions = Embeddings(s, kind, name="embeddings")(batch, drop, edit)
 
-        def relative(q: Array, k: Array, query: Map, key: Map, inside: Edit) -> tuple[Array, int]:
+        def relative(q: Array, k: Array, query: Map, key: Map, inside: Dropout) -> tuple[Array, int]:
             dropped = inside("relative", positions)
             bias = jnp.zeros((), q.dtype)
             if "c2p" in kind.sorts:

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from jaxft.errors import BadInput
 from jaxft.models import layers, sizes
+from jaxft.models.dropout import Dropout
 from jaxft.models.family import Config, Family
 from jaxft.models.operations import gelu
 from jaxft.models.roberta import Head
@@ -24,7 +25,7 @@ class Network(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
+    def __call__(self, batch: Batch, drop: Dropout, edit: Edit) -> Out:
         """The logits [B, C] and the hidden states of a batch; the first are the widened embeddings."""
         hidden = layers.encode(self.sizes, batch, drop, edit)
         head = Head(self.sizes.width, self.classes, self.sizes.dtype, gelu, name="classifier")

@@ -1,7 +1,7 @@
 """The pieces that encoder families share: linen modules for one replica, and the two hooks that they call.
 
-Both hooks are `(name, x) -> x`: `drop` is dropout, and `edit` is the caller's. The modules only declare the
-shapes of parameters; fresh values come from `fresh`, since they depend on the seed and the name alone.
+Both hooks are called as `(name, x)`: `drop` is a `Dropout`, and `edit` is the caller's. The modules only declare
+the shapes of parameters; fresh values come from `fresh`, since they depend on the seed and the name alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxft import keys
 from jaxft.models import ports
-from jaxft.models.operations import ACTIVATIONS, attend, gelu, lookup, product, read
+from jaxft.models.attention import attend, shape
+from jaxft.models.dropout import Dropout
+from jaxft.models.operations import ACTIVATIONS, gelu, lookup, product, read
 from jaxft.models.sizes import Sizes
 from jaxft.types import Batch, Edit, Params
 
@@ -38,20 +40,6 @@ def fresh(key: Key[Array, ""], shapes: Mapping[str, tuple[int, ...]], std: float
         return std * jax.random.normal(keys.named(key, name), shape, jnp.float32)
 
     return {name: draw(name, shape) for name, shape in shapes.items()}
-
-
-def dropout(key: Key[Array, ""] | None, rate: Float[Array, ""] | float, name: str, x: Array) -> Array:
-    """Zeroes a share `rate` of x and scales the rest up; the identity at rate 0 or without a key.
-
-    The rate may be traced; it is rounded to 1/65536, since 16 random bits to an entry cost half of 32.
-    """
-    if key is None:
-        return x
-    words = keys.bits(keys.named(key, name), -(-x.size // 2))
-    bits = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
-    dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 65536), 65535)
-    scale = (65536 / (65536 - dropped)).astype(x.dtype)
-    return jnp.where(bits.astype(jnp.int32) >= dropped.astype(jnp.int32), x * scale, 0.0)
 
 
 class Map(NamedTuple):
@@ -83,15 +71,20 @@ class Linear(nn.Module):
 
 
 def dense(x: Array, linear: Map) -> Array:
-    """x through a linear map, in its dtype; plus scale (x a) b, if one of low rank is beside it."""
-    kernel, rounded, bias, low = linear
+    """x through a linear map, in its dtype."""
+    return unbiased(x, linear) + linear.bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def unbiased(x: Array, linear: Map) -> Array:
+    """The same before its bias is added; with scale (x a) b, if one of low rank is beside it."""
+    kernel, rounded, _, low = linear
     dtype = rounded.dtype
     x = x.astype(dtype)
     y = product(x, kernel, rounded)
     if low is not None:
         inner = low.scale.astype(dtype) * product(x, low.a, low.a.astype(dtype))
         y = y + product(inner, low.b, low.b.astype(dtype))
-    return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    return y
 
 
 class Adapter(nn.Module):
@@ -143,7 +136,7 @@ class Embeddings(nn.Module):
     shift: int = 0
 
     @nn.compact
-    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Float[Array, "rows T D"]:
+    def __call__(self, batch: Batch, drop: Dropout, edit: Edit) -> Float[Array, "rows T D"]:
         """Embeds tokens [rows, T]."""
         s = self.sizes
         word = Table(s.vocabulary, s.embedding, name="word")()
@@ -159,7 +152,7 @@ class Embeddings(nn.Module):
         return dense(x, Linear(s.embedding, s.width, s.dtype, name="project")()).astype(jnp.float32)
 
 
-Relative = Callable[[Array, Array, Map, Map, Edit], tuple[Array, int]]
+Relative = Callable[[Array, Array, Map, Map, Dropout], tuple[Array, int]]
 """`(q, k, query, key, drop) -> (bias, scores)`: what attention adds for where tokens stand, before it is scaled, and of
 how many sorts its scores are then the sum. Called inside a layer, whose queries, keys and their maps it gets.
 """
@@ -173,27 +166,30 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "rows T D"], segments: Int[Array, "rows T"], drop: Edit, at: Int[Array, " B"] | None
+        self, x: Float[Array, "rows T D"], segments: Int[Array, "rows T"], drop: Dropout, at: Int[Array, " B"] | None
     ) -> Array:
         """x after the layer; only at the tokens `at` (of all rows), [B, 1, D], if they are given.
 
         Its dropout sites are "attention", "attention_out" and "output".
         """
-        s, bias, scores = self.sizes, None, 1
-        query, key, value = (Linear(s.width, s.width, s.dtype, name=name)() for name in ("query", "key", "value"))
+        s, bias, scores, biases = self.sizes, None, 1, None
+        maps = query, key, value = [
+            Linear(s.width, s.width, s.dtype, name=name)() for name in ("query", "key", "value")
+        ]
         # Padding, segment 0, reads padding only, so that no token is left without a key.
-        if at is None or self.relative:
-            q, k, v = dense(x, query), dense(x, key), dense(x, value)
-            mask = segments[:, :, None] == segments[:, None, :]
-            if self.relative:
-                bias, scores = self.relative(q, k, query, key, drop)
+        mask = segments[:, :, None] == segments[:, None, :]
+        if self.relative:
+            q, k, v = (dense(x, each) for each in maps)
+            bias, scores = self.relative(q, k, query, key, drop)
+        elif at is None:
+            (q, k, v), biases = (unbiased(x, each) for each in maps), [each.bias for each in maps]
         else:
             row = at // x.shape[1]
             k, v = lookup(dense(x, key), row), lookup(dense(x, value), row)
             x = lookup(x.reshape(-1, s.width), at[:, None])
             q = dense(x, query)
             mask = segments.reshape(-1)[at][:, None, None] == segments[row][:, None, :]
-        mixed = attend(q, k, v, mask, s.heads, lambda p: drop("attention", p), bias, scores)
+        mixed = attend(q, k, v, mask, s.heads, drop.mask("attention", shape(q, k, s.heads)), biases, bias, scores)
         if at is not None and self.relative:
             x, mixed = (lookup(each.reshape(-1, s.width), at[:, None]) for each in (x, mixed))
         mixed = dense(mixed, Linear(s.width, s.width, s.dtype, name="attention_out")())
@@ -214,7 +210,7 @@ class Layers(nn.Module):
     relative: Relative | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "rows T D"], batch: Batch, drop: Edit, edit: Edit) -> tuple:
+    def __call__(self, x: Float[Array, "rows T D"], batch: Batch, drop: Dropout, edit: Edit) -> tuple:
         """What comes out of each layer, after `edit`: of the last, only what stands at the first token of each example.
 
         A head reads nothing else, and to leave the rest out saves most of a layer.
@@ -222,14 +218,13 @@ class Layers(nn.Module):
         hidden, last = [], self.sizes.layers - 1
         for i in range(self.sizes.layers):
             at = batch.first if i == last else None
-            inside = lambda site, y, i=i: drop(f"layers/{i}/{site}", y)  # noqa: E731
-            x = Layer(self.sizes, self.relative, name=str(i))(x, batch.segments, inside, at)
+            x = Layer(self.sizes, self.relative, name=str(i))(x, batch.segments, drop.below(f"layers/{i}"), at)
             x = edit(f"layers/{i}", x if at is None else x[:, 0])
             hidden.append(x)
         return tuple(hidden)
 
 
-def encode(sizes: Sizes, batch: Batch, drop: Edit, edit: Edit, shift: int = 0) -> tuple[Array, ...]:
+def encode(sizes: Sizes, batch: Batch, drop: Dropout, edit: Edit, shift: int = 0) -> tuple[Array, ...]:
     """Hidden states after the embeddings and after each layer, as in `Out`; to be called inside a family's network."""
     x = Embeddings(sizes, shift, name="embeddings")(batch, drop, edit)
     return (x, *Layers(sizes, name="layers")(x, batch, drop, edit))

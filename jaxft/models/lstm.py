@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from jaxft.errors import BadInput
 from jaxft.keys import named
 from jaxft.models import ports
+from jaxft.models.dropout import Dropout
 from jaxft.models.family import Config, Family
 from jaxft.models.layers import Linear, Table, dense
 from jaxft.models.operations import lookup, read
@@ -92,7 +93,7 @@ class Layers(nn.Module):
     sizes: Sizes
 
     @nn.compact
-    def __call__(self, x: Float[Array, "rows T D"], batch: Batch, drop: Edit, edit: Edit) -> tuple:
+    def __call__(self, x: Float[Array, "rows T D"], batch: Batch, drop: Dropout, edit: Edit) -> tuple:
         """What comes out of each layer, after dropout and `edit`: of the last, one vector for each example."""
         hidden, keep = [], kept(batch.segments)
         for i in range(self.sizes.layers):
@@ -111,7 +112,7 @@ class Network(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
+    def __call__(self, batch: Batch, drop: Dropout, edit: Edit) -> Out:
         """The logits [B, C] and the hidden states of a batch; the last is the vector of each example."""
         s = self.sizes
         x = edit("embeddings", drop("embeddings", Embeddings(s, name="embeddings")(batch, edit)))

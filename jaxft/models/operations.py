@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 
 @jax.custom_vjp
@@ -114,62 +114,3 @@ def thirds(x: Array) -> tuple[Array, Array, Array]:
 
 
 read.defvjp(_read, _unread)
-
-
-def attend(
-    q: Float[Array, "rows Q D"],
-    k: Float[Array, "rows T D"],
-    v: Float[Array, "rows T D"],
-    mask: Bool[Array, "rows Q T"],
-    heads: int,
-    drop: Callable[[Array], Array],
-    bias: Float[Array, "rows H Q T"] | None = None,
-    scores: int = 1,
-) -> Float[Array, "rows Q D"]:
-    """Attention from each of Q tokens to those that its mask allows; each needs one. `drop` acts on the weights.
-
-    `bias` is added to the products of queries and keys; of `scores` sorts of scores each is divided by sqrt(scores d).
-    """
-    q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
-    factor = drop(jnp.ones((q.shape[0], heads, q.shape[1], k.shape[1]), jnp.float32))
-    scale = math.sqrt(scores * q.shape[-1])
-    mixed = mix(q / scale, k, v, mask, factor, None if bias is None else bias / scale)
-    return mixed.reshape(*mixed.shape[:2], -1)
-
-
-@jax.custom_vjp
-def mix(
-    q: Float[Array, "rows Q H d"],
-    k: Float[Array, "rows T H d"],
-    v: Float[Array, "rows T H d"],
-    mask: Bool[Array, "rows Q T"],
-    factor: Float[Array, "rows H Q T"],
-    bias: Float[Array, "rows H Q T"] | None,
-) -> Float[Array, "rows Q H d"]:
-    """softmax(q k + bias) * factor, times v, in each head.
-
-    In the gradient of the softmax, the sum over keys of weights times their gradients is taken as that of the outcome
-    times its gradient, over d instead of T (Dao et al. 2022, "FlashAttention", appendix B.4): a pass less over Q x T.
-    """
-    return _mix(q, k, v, mask, factor, bias)[0]
-
-
-def _mix(q, k, v, mask, factor, bias):
-    scores = jnp.einsum("rqhd,rkhd->rhqk", q, k).astype(jnp.float32)
-    scores = scores if bias is None else scores + bias
-    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)).astype(v.dtype)
-    mixed = jnp.einsum("rhqk,rkhd->rqhd", (weights * factor).astype(v.dtype), v)
-    return mixed, (q, k, v, factor, weights, mixed, None if bias is None else jnp.zeros((), bias.dtype))
-
-
-def _unmix(saved, g):
-    q, k, v, factor, weights, mixed, biased = saved
-    total = jnp.sum((g * mixed).astype(jnp.float32), axis=-1).transpose(0, 2, 1)[..., None]
-    dv = jnp.einsum("rhqk,rqhd->rkhd", (weights * factor).astype(v.dtype), g)
-    dscores = weights * (jnp.einsum("rqhd,rkhd->rhqk", g, v).astype(jnp.float32) * factor - total)
-    dbias = None if biased is None else dscores.astype(biased.dtype)
-    dscores = dscores.astype(q.dtype)
-    return jnp.einsum("rhqk,rkhd->rqhd", dscores, k), jnp.einsum("rhqk,rqhd->rkhd", dscores, q), dv, None, None, dbias
-
-
-mix.defvjp(_mix, _unmix)

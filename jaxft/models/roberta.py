@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxft.errors import BadInput
 from jaxft.models import layers, sizes
+from jaxft.models.dropout import Dropout
 from jaxft.models.family import Config, Family
 from jaxft.models.layers import Linear, dense
 from jaxft.models.sizes import Sizes
@@ -30,7 +31,7 @@ class Head(nn.Module):
     act: Callable[[Array], Array] = jnp.tanh
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*B D"], drop: Edit) -> Float[Array, "*B C"]:
+    def __call__(self, x: Float[Array, "*B D"], drop: Dropout) -> Float[Array, "*B C"]:
         """The logits of examples, from what stands at their first tokens; or of all tokens."""
         x = self.act(dense(drop("first", x), Linear(self.width, self.width, self.dtype, name="dense")()))
         return dense(drop("classifier/dense", x), Linear(self.width, self.classes, name="out_proj")())
@@ -44,7 +45,7 @@ class Network(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, batch: Batch, drop: Edit, edit: Edit) -> Out:
+    def __call__(self, batch: Batch, drop: Dropout, edit: Edit) -> Out:
         """The logits [B, C] and the hidden states of a batch."""
         hidden = layers.encode(self.sizes, batch, drop, edit, shift=self.begin)
         head = Head(self.sizes.width, self.classes, self.sizes.dtype, name="classifier")

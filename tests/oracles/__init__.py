@@ -27,8 +27,9 @@ import toys
 from jax.core import Tracer
 
 from jaxft import keys, methods, optim, replica
-from jaxft.models import bert, layers
+from jaxft.models import bert
 from jaxft.models.checkpoint import LEAVES
+from jaxft.models.dropout import Dropout
 from jaxft.recipe import Entry, Recipe, Replica, Shared
 from jaxft.types import Method, Params, same
 
@@ -396,12 +397,12 @@ def _masks(key, rate: float) -> list[np.ndarray]:
         tokens = 1 if i == last else WIDTH
         found += [(f"layers/{i}/attention", (4, heads, tokens, WIDTH))]
         found += [(f"layers/{i}/{site}", (4, tokens, width)) for site in ("attention_out", "output")]
-    masks = [np.asarray(layers.dropout(key, rate, name, jnp.ones(shape))) for name, shape in found]
+    masks = [np.asarray(Dropout(key, rate)(name, jnp.ones(shape))) for name, shape in found]
     for i, axis in ((-3, 2), (-2, 1), (-1, 1)):
         rest = [(0, 0)] * masks[i].ndim
         rest[axis] = (0, WIDTH - 1)
         masks[i] = np.pad(masks[i], rest, constant_values=1)
-    return [*masks, np.asarray(layers.dropout(key, rate, "pooler", jnp.ones((4, width))))]
+    return [*masks, np.asarray(Dropout(key, rate)("pooler", jnp.ones((4, width))))]
 
 
 @cache
