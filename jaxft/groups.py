@@ -75,6 +75,7 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         """For such a task: the rows that it keeps, how to make the whole model, and the model of those rows."""
         task = loaded(name, config)
         further = [each.examples for each in probes(name, json.loads(config)["max_length"]).values()]
+        models.check(checkpoint(name), [task.train, *task.evals.values(), *further])
         kept = compact.kept(checkpoint(name).config, [task.train, *task.evals.values(), *further])
         whole = partial(models.build, checkpoint(name), len(task.labels) or 1, dtype)
         return kept, whole, *whole(kept=kept)

@@ -137,6 +137,7 @@ def _study(checkpoint: Checkpoint) -> dict[str, Any]:
 def _values(checkpoint: Checkpoint, rows: list[tuple[str, str | None]], classes: bool) -> Float[np.ndarray, "N C"]:
     longest = min(_study(checkpoint).get("task.max_length", WIDTH), models.positions(checkpoint))
     split = tokenise(rows, [0] * len(rows), checkpoint.tokenizer, longest)
+    models.check(checkpoint, [split])
     packed = batch.pack(split, ROWS, WIDTH)
     model, params = models.trained(checkpoint)
     with jax.default_matmul_precision("highest"):

@@ -16,7 +16,7 @@ class TaskConfig:
 
     Args:
         name: a GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli; snli, scitail or sick; yelp_review,
-            yelp_polarity, amazon_reviews, imdb or ag_news; `text` for your own data; `generated` for
+            yelp_polarity, amazon_reviews, amazon_polarity, imdb or ag_news; `text` for your own data; `generated` for
             the one that jaxft makes.
         path: folder that holds the files, that `datasets` saved, or that TFDS prepared (as array_record);
             `hub:OWNER/NAME` or `hub:OWNER/NAME:CONFIG` loads through `datasets`, `tfds:NAME` or

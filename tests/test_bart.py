@@ -160,7 +160,10 @@ def test_any_copy_of_the_word_embeddings_is_read(setting, tmp_path, held, prefix
         ({"decoder_attention_heads": 4}, "decoder_attention_heads: found 4, accepted: the encoder's, 3"),
         ({"encoder_layers": 0}, "encoder_layers: found 0, a positive integer is accepted"),
         ({"decoder_start_token_id": 30}, "decoder_start_token_id: found 30, the number of a token is accepted"),
-        ({"activation_function": "silu"}, "hidden_act: found 'silu', accepted: gelu"),
+        ({"activation_function": "silu"}, "activation_function: found 'silu', accepted: gelu"),
+        ({"d_model": "wide"}, "d_model: found 'wide', a positive integer is accepted"),
+        ({"encoder_attention_heads": 7, "decoder_attention_heads": 7}, "a multiple of encoder_attention_heads (7)"),
+        ({"scale_embedding": "no"}, "scale_embedding: found 'no', accepted: true, false"),
     ],
 )
 def test_what_is_not_built(change, said):
@@ -184,3 +187,16 @@ def test_a_study(tmp_path, capsys):
     assert store.load(tmp_path / "run").trials["final_score"].notna().all()
     assert cli.main(["plan", *words]) == 0
     assert "predicted" in capsys.readouterr().out
+
+
+def test_an_example_that_does_not_end_as_the_head_needs_it(tmp_path, capsys):
+    settings = BART | {"vocab_size": 300, "max_position_embeddings": 20, "eos_token_id": 5}
+    files.save(tmp_path / "encoder", settings, jax.jit(models.assemble(settings, 2).init)(jax.random.key(1)))
+    toys.bpe().save(str(tmp_path / "encoder" / "tokenizer.json"))
+    (tmp_path / "study.yaml").write_text("name: s\ntask: {name: text, max_length: 20}\n")
+    words = ["run", str(tmp_path / "study.yaml"), "--model", str(tmp_path / "encoder")]
+    words += ["--task.path", str(toys.sentences(tmp_path / "data")), "--out", str(tmp_path / "run")]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"jaxft: model: {tmp_path / 'encoder'}: it is read where an example ends in eos_token_id, 5")
+    assert not (tmp_path / "run").exists()

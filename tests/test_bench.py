@@ -111,11 +111,28 @@ def test_a_named_size_has_as_many_parameters_as_torchs(name):
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     settings = dict(known.SIZES[name])
-    theirs = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    theirs = AutoConfig.for_model(settings.pop("model_type"), num_labels=2, **settings)
     with torch.device("meta"):
         wanted = sum(p.numel() for p in AutoModelForSequenceClassification.from_config(theirs).parameters())
     shapes = jax.eval_shape(models.assemble(known.SIZES[name], 2).init, jax.random.key(0))
     assert sum(leaf.size for leaf in shapes.values()) == wanted
+
+
+@pytest.mark.parametrize("name", ["bart-large", "deberta-v3-large", "electra-large"])
+def test_a_size_of_another_family_is_trained_and_tokenised_as_such(name, tmp_path, monkeypatch):
+    big = known.SIZES[name]
+    small = dict(big, vocab_size=300)
+    for part, number in {"size": 32, "d_model": 32, "ffn_dim": 32, "heads": 4, "layers": 1}.items():
+        small |= {key: number for key in big if key.endswith(part) and key not in ("vocab_size", "type_vocab_size")}
+    monkeypatch.setitem(known.SIZES, name, small)
+    study = inputs.made(config.load(None, ["--model", name]), "mrpc", tmp_path)
+    checkpoint = models.open(study.model)
+    model, weights = models.build(checkpoint, 2)
+    assert known.known(small) == [name]
+    assert weights.keys() <= jax.eval_shape(model.init, jax.random.key(0)).keys()
+    train = tasks.load(study.task, checkpoint.tokenizer, models.positions(checkpoint)).train
+    ends = np.asarray(train.tokens)[np.asarray(train.offsets)[1:] - 1]
+    assert len(set(ends.tolist())) == 1, "every example ends in the same special token"
 
 
 def test_a_named_size_becomes_an_ordinary_checkpoint(tmp_path, monkeypatch):

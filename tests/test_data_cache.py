@@ -131,6 +131,18 @@ def test_another_process_may_have_been_faster(tmp_path, small, monkeypatch):
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [place.name]
 
 
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path, small, monkeypatch):
+    old, new = (tmp_path / "cache" / f"{name}-1-ab.part" for name in ("old", "new"))
+    for left in (old, new):
+        left.mkdir(parents=True)
+        (left / "train.tokens.npy").write_bytes(b"half")
+    for path in (old, old / "train.tokens.npy"):
+        os.utime(path, (1, 1))
+    load(**data(tmp_path))
+    assert (old.exists(), new.exists()) == (False, True)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 def test_more_tokens_than_32_bits_can_count():
     assert tokenise.offsets([2**30, 2**30 - 1]).tolist() == [0, 2**30, 2**31 - 1]
     with pytest.raises(BadInput, match=r"have 2,147,483,648 tokens, fewer than 2,147,483,648 are accepted"):

@@ -163,6 +163,7 @@ def test_a_shift_is_the_choice_by_column(length):
         ({"embedding_size": 12}, "embedding_size: found 12, accepted: 24"),
         ({"norm_rel_ebd": "none|layer_norm"}, "norm_rel_ebd: found 'none|layer_norm', accepted: none, layer_norm"),
         ({"pos_att_type": ["p2p"]}, "pos_att_type: found ['p2p'], accepted: c2p, p2c"),
+        ({"type_vocab_size": "two"}, "type_vocab_size: found 'two', an integer from 0 is accepted"),
         ({"pooler_hidden_act": "tanh"}, "pooler_hidden_act: found 'tanh', accepted: gelu"),
         ({"position_buckets": "many"}, "position_buckets: found 'many', an integer is accepted"),
         ({"attention_head_size": 5}, "attention_head_size: found 5, accepted: 8"),

@@ -161,7 +161,7 @@ def test_what_a_config_may_say_is_tried():
     assert found["bart"]["d_model"] == ("a multiple of encoder_attention_heads", True)
     assert found["deberta_v2"]["conv_kernel_size"] == ("0", False)
     assert found["deberta_v2"]["embedding_size"] == ("hidden_size", False)
-    assert found["deberta_v2"]["type_vocab_size"] == ("an integer, none below 0", False)
+    assert found["deberta_v2"]["type_vocab_size"] == ("an integer from 0", False)
     assert V3["type_vocab_size"] == 0
     assert not [told for each in found.values() for told, _ in each.values() if of_models.WRONG in told]
 

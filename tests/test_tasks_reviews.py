@@ -65,6 +65,17 @@ def test_news_are_titles_and_descriptions(tmp_path):
     assert apart.fingerprint == plain.fingerprint
 
 
+@pytest.mark.parametrize("names", [("negative", "positive"), None])
+def test_amazon_in_two_classes_is_titles_and_contents(tmp_path, names):
+    labels, titles = [0, 1, 1, 0, 1], ["a cat", "a dog", "the", "it", "a"]
+    plain = load(
+        name="amazon_polarity", **csv(tmp_path, list(zip([x + 1 for x in labels], titles, TEXTS, strict=True)))
+    )
+    assert (plain.labels, plain.train.labels.tolist()) == (("negative", "positive"), labels)
+    hub = load(name="amazon_polarity", **saved(tmp_path, {"title": titles, "content": TEXTS, "label": labels}, names))
+    assert hub.fingerprint == plain.fingerprint
+
+
 def test_imdb(tmp_path):
     labels = [0, 1, 1, 0, 1]
     rows = [("text", "label"), *zip(TEXTS, [("neg", "pos")[x] for x in labels], strict=True)]

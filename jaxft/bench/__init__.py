@@ -47,8 +47,8 @@ and torch, in turns; and beside them what the machine can do at most. Without ST
   --seconds 10        of training in one turn, about; at least one step.
   --record FILE       where a line of JSON is added for each finished row; jaxft-bench.jsonl if not given.
   --profile FOLDER    write a profile of one block of the widest pool, as jax.profiler has it.
-  --model NAME        as in a study, or minilm, bert-base, bert-large or roberta-base: such an encoder with random
-                      weights, written to a temporary folder.
+  --model NAME        as in a study, or such an encoder with random weights, written to a temporary folder: minilm,
+                      bert-base, bert-large, roberta-base, roberta-large, electra-large, deberta-v3-large, bart-large.
 
 All other keys are those of a study: see jaxft run --help. How to read the tables: jaxft/bench/README.md.
 Exit codes: 0 done, 2 bad input, 3 stopped: rows with at least one round are printed and recorded.

@@ -178,7 +178,7 @@ def _tokenizer(config: dict[str, Any]) -> Any:
     from tokenizers.processors import RobertaProcessing, TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    roberta = config["model_type"] == "roberta"
+    roberta = config["model_type"] in ("roberta", "bart")
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if roberta else ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     names = [*special, *(f"w{i}" for i in range(config["vocab_size"] - len(special)))]
     made = Tokenizer(WordLevel({name: i for i, name in enumerate(names)}, unk_token=special[3 if roberta else 1]))

@@ -1,13 +1,15 @@
 """Tokenised splits kept on disk by what they were made of, so that a large data set is tokenised once.
 
 In the folder that JAXFT_CACHE names, else in `jaxft/data` below XDG_CACHE_HOME or ~/.cache; nothing is ever removed
-from it but what is damaged. Small data sets are not kept: they are tokenised faster than they would be found.
+from it but what is damaged, and what a killed process left half-made a day ago. Small data sets are not kept: they are
+tokenised faster than they would be found.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,6 +22,8 @@ from jaxft.errors import Note, line
 from jaxft.types import Split
 
 FORMAT = 1  # of what lies in the cache: another one is another key
+OLD = 24 * 3600
+"""Seconds after which nobody still writes what has not changed since."""
 LEAST = 50_000
 """Examples, of all splits together, from which on they are kept."""
 
@@ -105,6 +109,7 @@ def _write(place: Path, splits: Splits, fingerprint: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_name(f"{place.name[:12]}-{os.getpid()}-{token_hex(4)}.part")
     beside.mkdir()  # with the rights that the user's files have; a kill leaves it behind
+    _sweep(place.parent)
     try:
         for split, arrays in splits.items():
             for field, values in zip(Split._fields, arrays, strict=True):
@@ -117,6 +122,17 @@ def _write(place: Path, splits: Splits, fingerprint: str) -> None:
                 raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes have left, as far as one may."""
+    for left in folder.glob("*.part"):
+        try:
+            changed = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+            if time.time() - changed > OLD:
+                shutil.rmtree(left)
+        except OSError:  # another process was faster, or it is another user's
+            continue
 
 
 def _tell(said: str) -> None:

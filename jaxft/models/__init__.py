@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +20,7 @@ from jaxft.models.dropout import Dropout
 from jaxft.models.ports import folded as folded
 from jaxft.models.ports import merged as merged
 from jaxft.networks import Made
-from jaxft.types import Batch, Edit, Model, Out, Params, same
+from jaxft.types import Batch, Edit, Model, Out, Params, Split, same
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "encoder"
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
@@ -68,6 +69,18 @@ def open(name: str) -> Checkpoint:
 def positions(checkpoint: Checkpoint) -> int:
     """The longest example that the encoder can read, in tokens, special ones included."""
     return family.find(checkpoint.config).positions(checkpoint.config)
+
+
+def check(checkpoint: Checkpoint, splits: Iterable[Split]) -> None:
+    """Raises BadInput where the head would read at another token than it was made for."""
+    last = family.find(checkpoint.config).last(checkpoint.config)
+    for split in splits if last is not None else ():
+        others = int(np.sum(np.asarray(split.tokens)[np.asarray(split.offsets)[1:] - 1] != last))
+        if others:
+            raise BadInput(
+                f"model: {checkpoint.folder}: it is read where an example ends in eos_token_id, {last}, "
+                f"and its tokenizer ends {others} of {len(split.labels)} in something else"
+            )
 
 
 def serial(checkpoint: Checkpoint) -> float:

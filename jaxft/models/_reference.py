@@ -16,6 +16,7 @@ from jaxft import members, models, networks
 from jaxft.errors import BadInput
 from jaxft.methods._reference import parts
 from jaxft.models import checkpoint, torchfile
+from jaxft.models.bart import CALLED
 from jaxft.models.family import Family
 from jaxft.models.known import SIZES
 
@@ -139,9 +140,7 @@ def refused(kind: Family, keys: Iterable[str]) -> Iterator[tuple[str, str, bool]
 
 
 def _whole(kind: Family, key: str) -> str:
-    """More of a key that a message calls a positive integer: whether 0 will do, and not any number."""
-    if _objection(kind, SAMPLE | {key: 0}) is None:
-        return "an integer, none below 0"
+    """More of a key that a message calls a positive integer: whether not any will do."""
     other = SAMPLE.get(key, 0) + 1
     if _objection(kind, SAMPLE | {key: other}) is None:
         return "a positive integer"
@@ -256,12 +255,17 @@ def _networks() -> str:
 
 
 def _sizes() -> str:
+    def layers(config: Mapping[str, Any]) -> str:
+        both = "{encoder_layers} + {decoder_layers}"
+        return str(config["num_hidden_layers"]) if "num_hidden_layers" in config else both.format(**config)
+
     rows = []
     for name, config in {"embedded": checkpoint.read_json(models.EMBEDDED / "config.json"), **SIZES}.items():
         shapes = jax.eval_shape(models.assemble(config, 2).init, jax.random.key(0))
         count = sum(math.prod(leaf.shape) for leaf in shapes.values())
-        keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
-        rows.append((f"`{name}`", config["model_type"], *(f"{config[key]:,}" for key in keys), f"{count:,}"))
+        keys = ("hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
+        numbers = [layers(config), *(f"{config[key if key in config else CALLED[key]]:,}" for key in keys)]
+        rows.append((f"`{name}`", config["model_type"], *numbers, f"{count:,}"))
     head = ("name", "`model_type`", "layers", "width", "heads", "inner", "tokens", "parameters, with a head of two")
     about = "`embedded` comes with jaxft. The others `jaxft bench --model` makes with random weights, of these sizes:"
     return "\n".join(["## sizes", "", about, "", _table(head, rows), ""])

@@ -5,8 +5,9 @@ last token of each example. Layers are numbered through: those of the encoder, t
 """
 
 import math
+from collections import ChainMap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -149,6 +150,16 @@ def ends(segments: Int[Array, "rows T"], first: Int[Array, " B"]) -> Int[Array, 
     return first + own.sum(axis=1) - 1
 
 
+CALLED = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "encoder_attention_heads",
+    "intermediate_size": "encoder_ffn_dim",
+    "hidden_act": "activation_function",
+    "initializer_range": "init_std",
+}
+"""BERT's keys, with BART's."""
+
+
 def read_config(config: Config, dtype: str = "float32") -> tuple[Sizes, int, float, int]:
     """The sizes, with the layers of both sides; those of the encoder; the words' scale; the decoder's first token.
 
@@ -163,21 +174,11 @@ def read_config(config: Config, dtype: str = "float32") -> tuple[Sizes, int, flo
     for side, count in zip(SIDES, counts, strict=True):
         if type(count) is not int or not 1 <= count < 2**15:
             raise BadInput(f"config.json: {side}_layers: found {count!r}, a positive integer is accepted")
-    found = sizes.read(
-        {
-            "vocab_size": config.get("vocab_size"),
-            "max_position_embeddings": config.get("max_position_embeddings"),
-            "type_vocab_size": 1,
-            "hidden_size": config.get("d_model"),
-            "num_hidden_layers": sum(counts),
-            "num_attention_heads": config.get("encoder_attention_heads"),
-            "intermediate_size": config.get("encoder_ffn_dim"),
-            "hidden_act": config.get("activation_function", "gelu"),
-            "layer_norm_eps": 1e-5,
-            "initializer_range": config.get("init_std", 0.02),
-        },
-        dtype,
-    )
+    fixed = {"type_vocab_size": 1, "num_hidden_layers": sum(counts), "layer_norm_eps": 1e-5}
+    fixed |= {"position_embedding_type": "absolute", "is_decoder": False}
+    found = sizes.read(ChainMap(fixed, cast(Any, config)), dtype, CALLED)
+    if type(config.get("scale_embedding", False)) is not bool:
+        raise BadInput(f"config.json: scale_embedding: found {config['scale_embedding']!r}, accepted: true, false")
     begin = config.get("decoder_start_token_id", 2)
     if type(begin) is not int or not 0 <= begin < found.vocabulary:
         raise BadInput(f"config.json: decoder_start_token_id: found {begin!r}, the number of a token is accepted")
@@ -225,5 +226,6 @@ FAMILY = Family(
     architectures=("BartModel", "BartForSequenceClassification"),
     draw=draw,
     begin=lambda config: read_config(config)[3],
+    last=lambda config: config.get("eos_token_id", 2),
     tied={"embeddings/word": tuple(f"{PREFIX}{side}.embed_tokens" for side in SIDES)},
 )

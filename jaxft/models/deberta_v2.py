@@ -175,7 +175,7 @@ def read_kind(config: Config) -> Kind:
         shared=bool(config.get("share_att_key", False)),
         normed=norm == "layer_norm",
         absolute=bool(config.get("position_biased_input", True)),
-        typed=config.get("type_vocab_size", 0) > 0,
+        typed=config.get("type_vocab_size", 0) != 0,
         act=act,
     )
 
@@ -183,6 +183,8 @@ def read_kind(config: Config) -> Kind:
 def read_sizes(config: Config, dtype: str = "float32") -> Sizes:
     """The sizes; where there are no token types, as if there were one."""
     types = config.get("type_vocab_size", 0)
+    if type(types) is not int or types < 0:
+        raise BadInput(f"config.json: type_vocab_size: found {types!r}, an integer from 0 is accepted")
     return sizes.read({"layer_norm_eps": 1e-7, **config, "type_vocab_size": types or 1}, dtype)
 
 

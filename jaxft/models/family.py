@@ -45,6 +45,8 @@ class Family(NamedTuple):
     """`(config, key, shapes)` -> fresh values for parameters of these shapes, each from the key and its name."""
     begin: Callable[[Config], int | None] = lambda config: None
     """The token that the network puts in of itself, whatever the texts; None where it puts in none."""
+    last: Callable[[Config], int | None] = lambda config: None
+    """The token that every example has to end in, since the head reads there; None where it does not."""
     tied: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     """Our name of a module -> other names, with the prefix, under which a checkpoint may hold the same values."""
     serial: float = 0.0

@@ -27,23 +27,32 @@ class Sizes(NamedTuple):
     """What linear maps and attention compute in; parameters are float32."""
 
 
-def read(config: Mapping[str, Any], dtype: str = "float32") -> Sizes:
-    """Reads a Hugging Face config of the BERT kind; `dtype` is not from there.
+def read(config: Mapping[str, Any], dtype: str = "float32", called: Mapping[str, str] | None = None) -> Sizes:
+    """Reads a Hugging Face config of the BERT kind.
+
+    Args:
+        config: of `config.json`.
+        dtype: what linear maps and attention compute in.
+        called: BERT's keys that this config has by another name, with that.
 
     Raises:
         BadInput: a size is missing or not a positive integer, or the encoder is of a kind that is not built.
     """
+    own = lambda key: (called or {}).get(key, key)  # noqa: E731
+
+    def refuse(key: str, found: Any, accepted: str) -> BadInput:
+        return BadInput(f"config.json: {own(key)}: found {found!r}, {accepted}")
 
     def size(key: str) -> int:
-        value = config.get(key)
+        value = config.get(own(key))
         if type(value) is not int or not 1 <= value < 2**31:
-            raise BadInput(f"config.json: {key}: found {value!r}, a positive integer is accepted")
+            raise refuse(key, value, "a positive integer is accepted")
         return value
 
     def number(key: str, default: float) -> float:
-        value = config.get(key, default)
+        value = config.get(own(key), default)
         if type(value) not in (int, float) or not 0 <= value < 2**127:
-            raise BadInput(f"config.json: {key}: found {value!r}, a number from 0 is accepted")
+            raise refuse(key, value, "a number from 0 is accepted")
         return float(value)
 
     for key, accepted in (
@@ -51,13 +60,12 @@ def read(config: Mapping[str, Any], dtype: str = "float32") -> Sizes:
         ("position_embedding_type", ("absolute",)),
         ("is_decoder", (False,)),
     ):
-        value = config.get(key, accepted[0])
+        value = config.get(own(key), accepted[0])
         if value not in accepted:
-            raise BadInput(f"config.json: {key}: found {value!r}, accepted: {', '.join(map(str, accepted))}")
+            raise refuse(key, value, f"accepted: {', '.join(map(str, accepted))}")
     width, heads = size("hidden_size"), size("num_attention_heads")
     if width % heads:
-        accepted = f"a multiple of num_attention_heads ({heads})"
-        raise BadInput(f"config.json: hidden_size: found {width}, {accepted} is accepted")
+        raise refuse("hidden_size", width, f"a multiple of {own('num_attention_heads')} ({heads}) is accepted")
     return Sizes(
         vocabulary=size("vocab_size"),
         positions=size("max_position_embeddings"),
@@ -67,7 +75,7 @@ def read(config: Mapping[str, Any], dtype: str = "float32") -> Sizes:
         heads=heads,
         layers=size("num_hidden_layers"),
         inner=size("intermediate_size"),
-        act=config.get("hidden_act", "gelu"),
+        act=config.get(own("hidden_act"), "gelu"),
         eps=number("layer_norm_eps", 1e-12),
         std=number("initializer_range", 0.02),
         dtype=dtype,

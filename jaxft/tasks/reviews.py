@@ -3,10 +3,11 @@
 They have a training set and a test set and no other, so the test set is what trials are evaluated on, as dev; with
 `task.split_dev` one half of it scores them, and the other is for the unbiased score of the best.
 
-Files: yelp_review, yelp_polarity and ag_news as Zhang, Zhao and LeCun 2015 (arXiv 1509.01626) released them, train.csv
-and test.csv without a header, classes counted from 1; imdb as train.csv and test.csv with the columns text and label
-(neg, pos); amazon_reviews as train.jsonl and dev.jsonl in the manner of the dumps of McAuley's group ("reviewText",
-"overall"), of which reviews without a text are passed over. Other files by `task.train` and `task.dev`.
+Files: yelp_review, yelp_polarity, amazon_polarity and ag_news as Zhang, Zhao and LeCun 2015 (arXiv 1509.01626)
+released them, train.csv and test.csv without a header, classes counted from 1; imdb as train.csv and test.csv with the
+columns text and label (neg, pos); amazon_reviews as train.jsonl and dev.jsonl in the manner of the dumps of McAuley's
+group ("reviewText", "overall"), of which reviews without a text are passed over. Other files by `task.train` and
+`task.dev`.
 """
 
 import warnings
@@ -34,7 +35,9 @@ class Entry(NamedTuple):
     """The columns of a file that has no header."""
     columns: Columns = Columns("text", None, "label")
     title: str | None = None
-    """A column of the files, and of TFDS, that comes before the text, with a space between them."""
+    """A column that comes before the text, with a space between them, where the text is not in one."""
+    rest: str = "description"
+    """The column that comes after it."""
     splits: dict[str, Name] = {"train": Name("train.csv", "train"), "dev": Name("test.csv", "test")}  # noqa: RUF012
 
 
@@ -48,6 +51,14 @@ TASKS = {
         DIGITS[:2],
         {"hub": "hub:fancyzhx/yelp_polarity", "tfds": "tfds:yelp_polarity_reviews"},
         ("label", "text"),
+    ),
+    "amazon_polarity": Entry(
+        ("negative", "positive"),
+        DIGITS[:2],
+        {"hub": "hub:fancyzhx/amazon_polarity"},
+        ("label", "title", "content"),
+        title="title",
+        rest="content",
     ),
     "amazon_reviews": Entry(
         STARS,
@@ -109,7 +120,7 @@ def _texts(entry: Entry, table: Table) -> Table:
     """With the text in one column, where there is one. Raises BadInput."""
     columns, name = table.columns, entry.columns.text
     if entry.title and name not in columns:
-        joined = zip(table.column(entry.title), table.column("description"), strict=True)
+        joined = zip(table.column(entry.title), table.column(entry.rest), strict=True)
         return table._replace(columns=columns | {name: [f"{title} {text}" for title, text in joined]})
     if entry.columns.text != "reviewText":
         return table
