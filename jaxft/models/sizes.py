@@ -38,7 +38,9 @@ def read(config: Mapping[str, Any], dtype: str = "float32", called: Mapping[str,
     Raises:
         BadInput: a size is missing or not a positive integer, or the encoder is of a kind that is not built.
     """
-    own = lambda key: (called or {}).get(key, key)  # noqa: E731
+
+    def own(key: str) -> str:
+        return called.get(key, key) if called else key
 
     def refuse(key: str, found: Any, accepted: str) -> BadInput:
         return BadInput(f"config.json: {own(key)}: found {found!r}, {accepted}")
