@@ -1,11 +1,17 @@
 """The recurrence of an LSTM over packed rows: one loop over time for all rows, both directions and all replicas."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
+
+LARGE = 2**19
+"""Bytes of a replica's kernel, from which on a CPU's cache does not hold those of several."""
 
 
 @jax.custom_vjp
@@ -32,7 +38,36 @@ def recur(
     return _forward(z, rounded, keep)[0]
 
 
+def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, whose first argument is `rounded`; under vmap on a CPU one replica after the other, if it is
+    large. Each step of the loop reads all of it, and of one replica it stays in the cache.
+    """
+    batched = custom_vmap(function)
+
+    @batched.def_vmap
+    def rule(size, mapped, rounded, *others):
+        arguments = (rounded, *others)
+        if jax.default_backend() == "cpu" and mapped[0] and rounded[0].size * rounded.dtype.itemsize >= LARGE:
+            each = [x for x, many in zip(arguments, mapped, strict=True) if many]
+
+            def one(own):
+                own = iter(own)
+                return batched(*(next(own) if many else x for x, many in zip(arguments, mapped, strict=True)))
+
+            found = lax.map(one, each)
+        else:
+            found = jax.vmap(function, [0 if many else None for many in mapped], axis_size=size)(*arguments)
+        return found, jax.tree.map(lambda _: True, found)
+
+    return batched
+
+
 def _forward(z, rounded, keep):
+    return _ahead(rounded, z, keep)
+
+
+@in_turn
+def _ahead(rounded, z, keep):
     def step(carry, now):
         h, c = (jnp.where(now[1][..., None], x, 0.0) for x in carry)
         i, f, g, o = jnp.split(now[0].astype(jnp.float32) + _matmul("wrh,whg->wrg", h, rounded), 4, axis=-1)
@@ -52,7 +87,12 @@ def _recur(z, kernel, rounded, keep):
 
 def _unrecur(saved, upper):
     like, rounded, keep, h, c, gates = saved
+    da, dkernel = _back(rounded, keep, h, c, gates, upper)
+    return da.astype(like.dtype), dkernel, None, None
 
+
+@in_turn
+def _back(rounded, keep, h, c, gates, upper):
     def before(x):
         return jnp.where(keep[..., None], jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]), 0.0)
 
@@ -72,7 +112,7 @@ def _unrecur(saved, upper):
     _, da = lax.scan(step, (none, none), (upper, gates, c, before(c), keep), reverse=True)
     dtype = rounded.dtype
     into = partial(jnp.einsum, preferred_element_type=jnp.float32)
-    return da.astype(like.dtype), into("twrh,twrg->whg", before(h).astype(dtype), da.astype(dtype)), None, None
+    return da, into("twrh,twrg->whg", before(h).astype(dtype), da.astype(dtype))
 
 
 def _matmul(how: str, x: Array, rounded: Array) -> Array:
