@@ -232,7 +232,7 @@ def test_replicas_in_turn_are_the_same_as_together(monkeypatch, shared):
     together = jax.tree.leaves(found())
     turns, plain = [], jax.lax.map
     monkeypatch.setattr(recurrence, "LARGE", 0)
-    monkeypatch.setattr(recurrence.lax, "map", lambda *args: turns.append(1) or plain(*args))
+    monkeypatch.setattr(jax.lax, "map", lambda *args: turns.append(1) or plain(*args))
     for a, b in zip(jax.tree.leaves(found()), together, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert len(turns) == 2, "there and back"

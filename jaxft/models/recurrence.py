@@ -1,17 +1,16 @@
 """The recurrence of an LSTM over packed rows: one loop over time for all rows, both directions and all replicas."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
 
+from jaxft.rare import in_turn
+
 LARGE = 2**19
-"""Bytes of a replica's kernel, from which on a CPU's cache does not hold those of several."""
+"""Bytes of a replica's kernel, from which on a CPU's cache does not hold several of them."""
 
 
 @jax.custom_vjp
@@ -38,35 +37,16 @@ def recur(
     return _forward(z, rounded, keep)[0]
 
 
-def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, whose first argument is `rounded`; under vmap on a CPU one replica after the other, if it is
-    large. Each step of the loop reads all of it, and of one replica it stays in the cache.
-    """
-    batched = custom_vmap(function)
-
-    @batched.def_vmap
-    def rule(size, mapped, rounded, *others):
-        arguments = (rounded, *others)
-        if jax.default_backend() == "cpu" and mapped[0] and rounded[0].size * rounded.dtype.itemsize >= LARGE:
-            each = [x for x, many in zip(arguments, mapped, strict=True) if many]
-
-            def one(own):
-                own = iter(own)
-                return batched(*(next(own) if many else x for x, many in zip(arguments, mapped, strict=True)))
-
-            found = lax.map(one, each)
-        else:
-            found = jax.vmap(function, [0 if many else None for many in mapped], axis_size=size)(*arguments)
-        return found, jax.tree.map(lambda _: True, found)
-
-    return batched
-
-
 def _forward(z, rounded, keep):
     return _ahead(rounded, z, keep)
 
 
-@in_turn
+def _large(rounded, *_) -> bool:
+    """Whether replicas go in turn: each step reads all of the kernel, and a CPU's cache holds that of one."""
+    return jax.default_backend() == "cpu" and rounded.size * rounded.dtype.itemsize >= LARGE
+
+
+@partial(in_turn, _large)
 def _ahead(rounded, z, keep):
     def step(carry, now):
         h, c = (jnp.where(now[1][..., None], x, 0.0) for x in carry)
@@ -91,7 +71,7 @@ def _unrecur(saved, upper):
     return da.astype(like.dtype), dkernel, None, None
 
 
-@in_turn
+@partial(in_turn, _large)
 def _back(rounded, keep, h, c, gates, upper):
     def before(x):
         return jnp.where(keep[..., None], jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]), 0.0)
