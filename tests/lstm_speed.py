@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import toys
 
-from jaxft import machine, models
+from jaxft import ceilings, cost, machine, models
+from jaxft.cost import Chip
 from jaxft.data.batch import layout, pack
 from jaxft.networks.lstm import TYPE
 from jaxft.pool import Pool
@@ -23,7 +24,9 @@ SETTINGS = {"model_type": TYPE, "embedding_size": 256, "pooling": "max"}
 
 
 def measure(layers: int, hidden: int) -> None:
-    """Whole steps of 8 replicas against torch's, one after the other; lengths as those of SST-2. Prints two lines.
+    """Whole steps of 8 replicas against torch's, one after the other; lengths as those of SST-2.
+
+    Prints a line for either vocabulary, and one with what the machine would allow.
 
     torch at its fastest of: padded or packed, one thread or two; with the embeddings of BERT's vocabulary, then with
     those alone that the task has.
@@ -100,6 +103,13 @@ def measure(layers: int, hidden: int) -> None:
             f"LSTM-{layers}-{hidden}, {found.rows} rows of {found.width}: {a:.0f} examples/s against {b:.0f} of "
             f"torch ({'packed' if best[0] else 'padded'}, {best[1]} threads, {vocabulary} embeddings): {ratio:.2f}"
         )
+    shapes = {name: leaf.shape for name, leaf in pool.one.params.items()}
+    reached = ceilings.measure(devices, [(found.rows * found.width, 256, 4 * hidden)], "highest")
+    sizes = {"width": 256, "layers": layers, "dtype": "float32"}
+    step = cost.step_cost(shapes, tokens=batch * lengths.mean(), squares=0, examples=batch, **sizes)
+    allowed = batch / sum(cost.bound(step, Chip("here", reached.matmul, reached.copy), "float32"))
+    about = f"{reached.matmul['float32'] / 1e9:.0f} GFLOP/s, {reached.copy / 1e9:.1f} GB/s"
+    print(f"At this machine's ceilings ({about}) the formula of jaxft.cost allows {allowed:.0f} examples/s")
 
 
 if __name__ == "__main__":

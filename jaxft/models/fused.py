@@ -169,9 +169,8 @@ def _unmix(q, k, v, mixed, g, bq, bk, bv, sums, mask, *rest, length: int, scale:
     back = _load(g, rows)
     _store(dv, _dot(_kept(weights, dropped, inside).T, back) * _scale(dropped), rows)
     dweights = _kept(_dot(back, (_load(v, rows) + bv[...][None, :]).T), dropped, inside)
-    dscores = (weights.astype(jnp.float32) * (dweights * (_scale(dropped) * scale) - (total * scale)[:, None])).astype(
-        q.dtype
-    )
+    centred = dweights * (_scale(dropped) * scale) - (total * scale)[:, None]
+    dscores = (weights.astype(jnp.float32) * centred).astype(q.dtype)
     _store(dk, _dot(dscores.T, _load(q, rows) + bq[...][None, :]), rows)
     _store(dq, _dot(dscores, _load(k, rows) + bk[...][None, :]), rows)
 
