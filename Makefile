@@ -18,13 +18,16 @@ BENCH ?= --model minilm --lengths mrpc
 # (tests/conftest.py); xdist would begin with those of the most tests, and end with a long one on one core.
 WORKERS ?= 2
 
+# Which tests, by their marks.
+SELECT ?= not slow
+
 .PHONY: quickstart test soak bench package lint types format clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/jaxft run configs/quickstart.yaml
 
 test: $(VENV)/.dev $(VENV)/.parity
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "$(SELECT)" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # After the rest what takes long, with its counts. JAXFT_SOAK_SEED=2 draws other moments to kill at, JAXFT_SOAK_KILLS=5 fewer.
 # Compiled as users have it; the rest of the suite compiles faster (tests/conftest.py).

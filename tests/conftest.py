@@ -38,10 +38,18 @@ LONGEST = (
 )
 """Files that take minutes. They come first, so that the processes that share the tests end together."""
 
+ONCE = ("bench", "distributed", "flight", "kills", "notebook", "notebooks_more", "progress", "store_crash")
+"""Files of which CI leaves out the second turn, on a newer Python, where the first took so long that its time would run
+out: they are long, and of processes, files and pages more than of what a version of Python or jax computes.
+"""
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in ONCE:
+            item.add_marker("once")
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
