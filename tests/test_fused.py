@@ -141,6 +141,7 @@ def test_a_model_is_as_exact_through_the_kernel(monkeypatch):
     assert off[1] < 0.05
 
 
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
 def test_both_kernels_can_be_lowered_for_a_gpu(monkeypatch):
     """By the jax that is installed: it means to remove what lowers them; then only plain operations are left."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
