@@ -85,6 +85,12 @@ def test_extras_that_are_not_there_say_what_for():
     assert found[1].what == "not installed: bench, for the peers of jaxft bench"
 
 
+def test_a_gpu_gets_attention_as_one_kernel_or_a_note():
+    assert doctor.attention("cpu", lambda: True) == []
+    assert [each.grade for each in doctor.attention("gpu", lambda: True)] == [FINE]
+    assert [each.grade for each in doctor.attention("gpu", lambda: False)] == [NOTE]
+
+
 def test_what_is_bad_gives_exit_code_2(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "examine", lambda: [doctor.Finding(BAD, "no", "do this")])
     assert cli.main(["doctor"]) == cli.BAD_INPUT

@@ -1,5 +1,6 @@
 """Dropout, from a key and the name of the place: the same entries in whatever way they are then computed."""
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -45,9 +46,7 @@ class Dropout(NamedTuple):
         """What this does to an array of this shape; None for nothing."""
         if self.key is None:
             return None
-        count = 1
-        for size in shape:
-            count *= size
+        count = math.prod(shape)
         words = keys.bits(keys.named(self.key, self.at + name), -(-count // 2))
         bits = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:count].reshape(shape)
         share = jnp.minimum(jnp.round(jnp.asarray(self.rate, jnp.float32) * 65536), 65535)

@@ -154,7 +154,7 @@ def _mix(q, k, v, bq, bk, bv, mask, *rest, length: int, scale: float):
     weights = jnp.exp(scores - most[:, None])
     total = jnp.sum(weights, axis=1)
     _store(sums, most + jnp.log(total), inside[0])
-    mixed = _dot(_kept(weights, dropped, inside).astype(q.dtype), _load(v, inside[1]) + bv[...][None, :])
+    mixed = _dot(_kept(weights, dropped, inside).astype(q.dtype), _biased(v, bv, inside[1]))
     _store(out, mixed * (_scale(dropped) / total)[:, None], inside[0])
 
 
@@ -168,16 +168,16 @@ def _unmix(q, k, v, mixed, g, bq, bk, bv, sums, mask, *rest, length: int, scale:
     weights = jnp.exp(scores - _load(sums, rows)[:, None]).astype(q.dtype)
     back = _load(g, rows)
     _store(dv, _dot(_kept(weights, dropped, inside).T, back) * _scale(dropped), rows)
-    dweights = _kept(_dot(back, (_load(v, rows) + bv[...][None, :]).T), dropped, inside)
+    dweights = _kept(_dot(back, _biased(v, bv, rows).T), dropped, inside)
     centred = dweights * (_scale(dropped) * scale) - (total * scale)[:, None]
     dscores = (weights.astype(jnp.float32) * centred).astype(q.dtype)
-    _store(dk, _dot(dscores.T, _load(q, rows) + bq[...][None, :]), rows)
-    _store(dq, _dot(dscores, _load(k, rows) + bk[...][None, :]), rows)
+    _store(dk, _dot(dscores.T, _biased(q, bq, rows)), rows)
+    _store(dq, _dot(dscores, _biased(k, bk, rows)), rows)
 
 
 def _scores(q, k, bq, bk, mask, inside, scale: float) -> Array:
     """Of these queries with all keys, [Q, T]; where the mask says no, the least there is."""
-    scores = _dot(_load(q, inside[0]) + bq[...][None, :], (_load(k, inside[1]) + bk[...][None, :]).T)
+    scores = _dot(_biased(q, bq, inside[0]), _biased(k, bk, inside[1]).T)
     return jnp.where(_load(mask, *inside) != 0, scores * scale, jnp.finfo(jnp.float32).min)
 
 
@@ -214,6 +214,11 @@ def _load(ref: Any, *inside: Array | None) -> Array:
 
     mask = _mask(ref, inside)
     return triton.load(ref) if mask is None else triton.load(ref, mask=mask, other=0)
+
+
+def _biased(ref: Any, bias: Any, inside: Array | None) -> Array:
+    """The tokens that a reference holds, with their bias."""
+    return _load(ref, inside) + bias[...][None, :]
 
 
 def _store(ref: Any, x: Array, *inside: Array | None) -> None:
