@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxft import tree
+from jaxft.touched import Rows
 from jaxft.types import Ctx, Hyper, Params, Tx
 
 
@@ -82,7 +83,7 @@ def make(optimizer: str, clip_by: str, hyper: Hyper) -> Tx:
     def update(grads: Params, state: Adam, params: Params, ctx: Ctx) -> tuple[Params, Adam]:
         b1, b2 = hyper("train.b1"), hyper("train.b2")
         eps, weight_decay = hyper("train.eps"), hyper("train.weight_decay")
-        grads = clip(grads, hyper("train.clip"))
+        grads = {name: _whole(g) for name, g in clip(grads, hyper("train.clip")).items()}
         mu = {name: b1 * state.mu[name] + (1 - b1) * g for name, g in grads.items()}
         nu = {name: b2 * state.nu[name] + (1 - b2) * (g * g) for name, g in grads.items()}
         updates = {}
@@ -115,7 +116,8 @@ def held(inner: Tx) -> Tx:
 
 def norm(leaves) -> Float[Array, ""]:
     """The L2 norm over all leaves of a tree, summed in the sorted order of their names."""
-    return jnp.sqrt(sum((jnp.sum(x * x) for x in jax.tree.leaves(leaves)), jnp.float32(0)))
+    values = (x.values if isinstance(x, Rows) else x for x in jax.tree.leaves(leaves))
+    return jnp.sqrt(sum((jnp.sum(x * x) for x in values), jnp.float32(0)))
 
 
 def norms(grads: Params, layers: Iterable[str]) -> dict[str, Float[Array, ""]]:
@@ -135,6 +137,10 @@ def _debias(mean, decay, step):
 def _scale(size, clip):
     """As torch.nn.utils.clip_grad_norm_; exactly 1 where `clip` is 0."""
     return jnp.where(clip > 0, jnp.minimum(clip / (size + 1e-6), 1), 1)
+
+
+def _whole(g: Array | Rows) -> Array:
+    return g.whole() if isinstance(g, Rows) else g
 
 
 def _clip_global(grads: Params, clip) -> Params:

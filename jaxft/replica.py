@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxft import keys, optim, stop, tree
+from jaxft import keys, optim, stop, touched, tree
 from jaxft.data.batch import Packed, first_fit, gather
 from jaxft.data.order import plan
 from jaxft.recipe import Entry, Recipe, Replica, Report, Shared
@@ -58,21 +58,27 @@ def train_step(
     A replica that is over, or that breaks a rule in this very step, keeps its parameters and its optimiser's state.
     `rounded` is `_rounded` of its parameters, if that is at hand.
     """
-    _, tx = _method(recipe, replica.hp)
+    method, tx = _method(recipe, replica.hp)
     hyper = replica.hp.__getitem__
     step, total = replica.step, replica.length.total
     training = (replica.status == Status.RUNNING) & (step < total)
     rows = recipe.layout.rows
     rounded = _rounded(recipe, replica) if rounded is None else rounded
-    loss, grads = gradient(recipe, shared, w0, replica, rounded, rows, jnp.int32(0))
+    most, own = recipe.layout.most * recipe.layout.width, replica.params
+    table = touched.table(recipe.model.words, method, own, most)
+    if table:
+        place = touched.places(_batch(recipe, shared, replica, recipe.layout.most).tokens, len(own[table]))
+        own, rounded = touched.apart(own, table, most), {**rounded, **touched.told(own, table, place)}
+    loss, grads = gradient(recipe, shared, w0, replica, own, rounded, rows, jnp.int32(0))
     if not recipe.layout.always:
 
         def add(row, sums):
-            return jax.tree.map(jnp.add, sums, gradient(recipe, shared, w0, replica, rounded, 1, row))
+            return jax.tree.map(jnp.add, sums, gradient(recipe, shared, w0, replica, own, rounded, 1, row))
 
         # Hardly ever a step of it. Not a cond, through which the gradients would be copied.
         needed = jnp.where(training, _rows(recipe, replica), rows)
         loss, grads = lax.fori_loop(rows, needed, add, (loss, grads))
+    grads = touched.joined(grads, table, place) if table else grads
     updates, opt = tx.update(grads, replica.opt, replica.params, _ctx(recipe, w0, replica))
 
     reads = training & (step >= -replica.length.lead)  # before its lead-in a trial waits for the interval to begin
@@ -93,15 +99,19 @@ def train_step(
 
 
 def gradient(
-    recipe: Recipe, shared: Shared, w0: Params, replica: Replica, rounded: Params, rows: int, skip: Int[Array, ""]
-) -> tuple[Float[Array, ""], Params]:
-    """The part that `rows` rows of a step's batch, from row `skip` on, have in its loss and its gradient."""
+    recipe: Recipe, shared: Shared, w0: Params, replica: Replica, own: Params, rounded: Params, rows: int,
+    skip: Int[Array, ""],
+) -> tuple[Float[Array, ""], Params]:  # fmt: skip
+    """The part that `rows` rows of a step's batch, from row `skip` on, have in its loss and its gradient.
+
+    Args:
+        own: with respect to which the gradient is: the replica's parameters, or what `touched.apart` made of them.
+        rounded: what the model may take beside them.
+    """
     method, _ = _method(recipe, replica.hp)
     hyper, ctx = replica.hp.__getitem__, _ctx(recipe, w0, replica)
-    row = _row(recipe, replica.plan, replica.step)
-    places = _row(recipe, replica.places, replica.step)
-    batch = gather(shared.train, row, places, rows, recipe.layout.width, skip, shared.window)
-    share = batch.weight.sum() / jnp.maximum((row >= 0).sum(), 1)
+    batch = _batch(recipe, shared, replica, rows, skip)
+    share = batch.weight.sum() / jnp.maximum((_row(recipe, replica.plan, replica.step) >= 0).sum(), 1)
     dropped = hyper("train.dropout")
     if recipe.dropout_at == "epoch_start":
         dropped = jnp.where(jnp.maximum(replica.step, 0) % replica.length.per_epoch == 0, dropped, 0.0)
@@ -119,7 +129,7 @@ def gradient(
 
         return share * method.loss(objective, forward, ctx)(own, batch, dropout)
 
-    return jax.value_and_grad(minimised)(replica.params)
+    return jax.value_and_grad(minimised)(own)
 
 
 def mean_loss(logits: Float[Array, "B C"], batch: Batch) -> Float[Array, ""]:
@@ -236,6 +246,12 @@ def _took(before: Replica, after: Replica) -> Bool[Array, ""]:
 
 def _row(recipe: Recipe, table: Int[Array, "S B"], step: Int[Array, ""]) -> Int[Array, " B"]:
     return lax.dynamic_index_in_dim(table, step + recipe.before, keepdims=False)
+
+
+def _batch(recipe: Recipe, shared: Shared, replica: Replica, rows: int, skip: Int[Array, ""] | int = 0) -> Batch:
+    """So many rows of this step's batch, from row `skip` on."""
+    idx, places = (_row(recipe, table, replica.step) for table in (replica.plan, replica.places))
+    return gather(shared.train, idx, places, rows, recipe.layout.width, skip, shared.window)
 
 
 def _rows(recipe: Recipe, replica: Replica) -> Int[Array, ""]:

@@ -97,6 +97,10 @@ class Model(NamedTuple):
     """
     frozen: tuple[str, ...] = ()
     """Parameters that no method trains."""
+    words: str = ""
+    """The table of which `apply` reads the rows `batch.tokens` and no others, if it can tell their gradients apart from
+    the rest, which are 0: see `touched.py`.
+    """
 
 
 class Task(NamedTuple):

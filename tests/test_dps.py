@@ -165,7 +165,7 @@ def test_away_from_the_start_of_a_stage_it_costs_what_vanilla_does(name):
     )
     data = toys.split(64, longest=60)
     shared = jax.tree.map(jnp.asarray, toys.shared(pretrained=pretrained)._replace(train=data))
-    packed = {"batch": 16, "layout": batch.Layout(8, 128, always=True)}
+    packed = {"batch": 16, "layout": batch.Layout(8, 128, most=8)}
 
     def program(text):
         structure, floats = methods.numbers(text)

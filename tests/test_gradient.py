@@ -55,7 +55,7 @@ def pool(recipe: Recipe, shared: Shared) -> Pool:
 def packed(encoder):
     """A pool for batches packed into rows of which there are too few for some; with norms."""
     model, shared = encoder
-    return pool(toys.recipe(model, layout=Layout(2, 8, always=False), gradient_norms=True), shared)
+    return pool(toys.recipe(model, layout=Layout(2, 8, most=4), gradient_norms=True), shared)
 
 
 def test_packed_rows_train_as_padded_ones_do(encoder, packed, monkeypatch):
@@ -74,7 +74,7 @@ def test_packed_rows_train_as_padded_ones_do(encoder, packed, monkeypatch):
     monkeypatch.setattr(
         "jaxft.replica.first_fit", lambda lengths, width: 0 * lengths + width * jnp.arange(4, dtype=jnp.int32)[None, :]
     )
-    start, other, expected = trained(pool(toys.recipe(model, layout=Layout(4, 8, always=True)), shared))
+    start, other, expected = trained(pool(toys.recipe(model, layout=Layout(4, 8, most=4)), shared))
     assert (other.places == 8 * np.arange(4)).all()
     np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-5)
     for name in start:

@@ -18,7 +18,7 @@ FLOORS = [
     {"contest", "others"},
     {"trials"},
     {"config", "types", "keys", "options"},
-    {"rare", "data", "models", "tasks", "methods", "optim", "metrics", "stop", "cost", "scale", "ceilings"},
+    {"rare", "touched", "data", "models", "tasks", "methods", "optim", "metrics", "stop", "cost", "scale", "ceilings"},
     {"recipe", "memory"},
     {"replica"},
     {"pool", "probe", "rehearse", "soups"},

@@ -198,7 +198,7 @@ def test_whose_embeddings(embeddings, taken, trained):
     if taken:
         _, whole = models.build(models.open("embedded"), 2)
         np.testing.assert_array_equal(pretrained[word], whole[word])
-    recipe = toys.recipe(model, layout=Layout(4, 8, True))
+    recipe = toys.recipe(model, layout=Layout(4, 8, most=4))
     one = jax.jit(partial(replica.init, recipe))(toys.shared(pretrained=pretrained), toys.entry())
     assert (word in one.params) == trained
 

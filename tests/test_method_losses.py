@@ -34,7 +34,7 @@ def made(text: str, deep, **changes):
 @cache
 def gradients(text: str, rows: int) -> list:
     """Of the first five steps' batches loss and gradient, from so many rows at a time, and how many turns it takes."""
-    recipe, entry = made(text, deep(), layout=Layout(rows, 16, always=False))
+    recipe, entry = made(text, deep(), layout=Layout(rows, 16, most=4))
     one = jax.jit(lambda entry: replica.init(recipe, deep()[1], entry))(entry)
     w0 = replica.start(recipe, deep()[1].pretrained, entry.seeds, recipe.method(entry.hp.__getitem__))
     part = jax.jit(lambda one, w0, skip: replica.gradient(recipe, deep()[1], w0, one, {}, rows, skip))

@@ -27,7 +27,7 @@ def pools(request, optimised):
     For the bag of words a batch has fewer rows than some need, which are passed over one by one,
     each replica at other steps.
     """
-    recipe, pretrained = toys.recipe(layout=Layout(2, 8, always=False)), None
+    recipe, pretrained = toys.recipe(layout=Layout(2, 8, most=4)), None
     if request.param == "bert":
         model, pretrained = toys.bert()
         recipe = toys.recipe(model)

@@ -46,7 +46,7 @@ def test_a_batch_from_a_window_is_that_from_the_split():
 
 def made(streamed: bool, method: str = "vanilla", before: int = 0) -> Pool:
     structure, _ = methods.numbers(method)
-    recipe = toys.recipe(layout=Layout(2, 8, always=False), method=methods.load(structure), before=before)
+    recipe = toys.recipe(layout=Layout(2, 8, most=4), method=methods.load(structure), before=before)
     like = toys.entry(**methods.numbers(method)[1])
     return Pool(recipe, toys.shared(), like, devices=jax.devices()[:2], slots=3, precision="highest", streamed=streamed)
 

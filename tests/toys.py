@@ -146,7 +146,7 @@ def recipe(model: Model | None = None, method=lambda hyper: Method(), **changes)
         "schedule": "linear",
         "dropout_at": "every_step",
         "batch": 4,
-        "layout": batch.Layout(4, 8, always=True),
+        "layout": batch.Layout(4, 8, most=4),
         "every": 5,
         "steps": 20,
         "max_epochs": 4,

@@ -24,8 +24,13 @@ class Layout(NamedTuple):
     rows: int
     width: int
     """Tokens of a row, T."""
-    always: bool
-    """Whether they are enough for every batch; else those that one needs beyond them are trained one by one."""
+    most: int
+    """The most rows that a batch needs; those that it needs beyond `rows` are trained one by one."""
+
+    @property
+    def always(self) -> bool:
+        """Whether the rows are enough for every batch."""
+        return self.rows >= self.most
 
 
 class Packed(NamedTuple):
@@ -70,11 +75,11 @@ def layout(train: Split, evals: Iterable[Split], batch: int, serial: float = 0.0
         cost = wide * (1 + wide / 1024)
         # A row with room for one more of the longest is filled before another is begun.
         enough = -(-batch // (wide // int(lengths.max())))
-        sure.append((cost * (serial + enough), Layout(enough, wide, True)))
+        sure.append((cost * (serial + enough), Layout(enough, wide, enough)))
         for rows in range(int(needed.min()), min(int(needed.max()), enough - 1) + 1):
             # The mean of the largest of as many as go together.
             further = sum(1 - np.mean(needed <= most) ** TOGETHER for most in range(rows, int(needed.max())))
-            usual.append((cost * (serial + rows + (serial + FURTHER) * further), Layout(rows, wide, False)))
+            usual.append((cost * (serial + rows + (serial + FURTHER) * further), Layout(rows, wide, enough)))
     best, always = min(usual, default=min(sure)), min(sure)
     return best[1] if best[0] < (1 - SAVING) * always[0] else always[1]
 

@@ -181,7 +181,8 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
     batch = Batch(row, row, row, row, one, one, jnp.zeros((1,)))
     declared = jax.eval_shape(lambda key: whole.init(key, batch, Dropout(), same), jax.random.key(0))
     shapes = {name: leaf.shape for name, leaf in tree.flatten(declared["params"]).items()}
-    return Model(lambda key: compact.cut(kind.draw(config, key, shapes), kept), apply, rounded)
+    words = "" if kind.begin(config) is not None else compact.WORD
+    return Model(lambda key: compact.cut(kind.draw(config, key, shapes), kept), apply, rounded, words=words)
 
 
 def _folder(name: str) -> Path:

@@ -17,8 +17,8 @@ from jaxft.errors import BadInput
 from jaxft.models import layers, sizes
 from jaxft.models.dropout import Dropout
 from jaxft.models.family import Config, Family
-from jaxft.models.layers import Layers, Linear, Map, Norm, Table, dense
-from jaxft.models.operations import ACTIVATIONS, lookup, read
+from jaxft.models.layers import Layers, Linear, Map, Norm, Table, Words, dense
+from jaxft.models.operations import ACTIVATIONS, lookup
 from jaxft.models.sizes import Sizes
 from jaxft.types import Batch, Edit, Out
 
@@ -56,7 +56,7 @@ class Embeddings(nn.Module):
     def __call__(self, batch: Batch, drop: Dropout, edit: Edit) -> tuple[Float[Array, "rows T D"], Float[Array, "P D"]]:
         """Those of tokens [rows, T], normalised; and those of the positions from T - 1 down to 1 - T, P = 2 T - 1."""
         s, kind, length = self.sizes, self.kind, batch.tokens.shape[1]
-        x = edit("embeddings/word", read(Table(s.vocabulary, s.width, name="word")(), batch.tokens))
+        x = edit("embeddings/word", Words(s.vocabulary, s.width, name="word")(batch.tokens))
         if kind.absolute:
             x = x + lookup(Table(s.positions, s.width, name="absolute")()[:length], batch.positions)
         if kind.typed:

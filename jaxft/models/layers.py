@@ -17,7 +17,7 @@ from jaxft import keys
 from jaxft.models import ports
 from jaxft.models.attention import attend, shape
 from jaxft.models.dropout import Dropout
-from jaxft.models.operations import ACTIVATIONS, gelu, lookup, product, read
+from jaxft.models.operations import ACTIVATIONS, gelu, lookup, product, read, read_apart
 from jaxft.models.sizes import Sizes
 from jaxft.types import Batch, Edit, Params
 
@@ -127,6 +127,21 @@ class Table(nn.Module):
         return self.param("embedding", zeros, (self.rows, self.width))
 
 
+class Words(nn.Module):
+    """Holds the embedding [rows, width] of tokens; `Model.words` says how its gradient may be had."""
+
+    rows: int
+    width: int
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "rows T"]) -> Float[Array, "rows T D"]:
+        """Embeds tokens."""
+        table = self.param("embedding", zeros, (self.rows, self.width))
+        if not self.has_variable("params", "place"):
+            return read(table, tokens)
+        return read_apart(table, self.get_variable("params", "rows"), self.get_variable("params", "place"), tokens)
+
+
 class Embeddings(nn.Module):
     """Word, position and type embeddings, normalised, and made as wide as the layers. `shift` is the table's row of
     position 0.
@@ -139,13 +154,13 @@ class Embeddings(nn.Module):
     def __call__(self, batch: Batch, drop: Dropout, edit: Edit) -> Float[Array, "rows T D"]:
         """Embeds tokens [rows, T]."""
         s = self.sizes
-        word = Table(s.vocabulary, s.embedding, name="word")()
+        word = Words(s.vocabulary, s.embedding, name="word")(batch.tokens)
         position = Table(s.positions, s.embedding, name="position")()
         # A row of T tokens has no position above T - 1.
         position = position[self.shift : self.shift + batch.tokens.shape[1]]
         kind = Table(s.types, s.embedding, name="type")()
         types = batch.types if s.types > 1 else jnp.zeros_like(batch.types)  # with one type, both texts are of it
-        x = edit("embeddings/word", read(word, batch.tokens)) + lookup(kind, types) + lookup(position, batch.positions)
+        x = edit("embeddings/word", word) + lookup(kind, types) + lookup(position, batch.positions)
         x = edit("embeddings", drop("embeddings", Norm(s.eps, name="norm")(x)))
         if s.embedding == s.width:
             return x

@@ -17,8 +17,8 @@ from jaxft.keys import named
 from jaxft.models import ports
 from jaxft.models.dropout import Dropout
 from jaxft.models.family import Config, Family
-from jaxft.models.layers import Linear, Table, dense
-from jaxft.models.operations import lookup, read
+from jaxft.models.layers import Linear, Words, dense
+from jaxft.models.operations import lookup
 from jaxft.models.recurrence import recur
 from jaxft.networks.lstm import TYPE
 from jaxft.types import Batch, Edit, Out, Params
@@ -83,8 +83,8 @@ class Embeddings(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, edit: Edit) -> Float[Array, "rows T D"]:
         """Embeds tokens [rows, T]."""
-        word = Table(self.sizes.vocabulary, self.sizes.embedding, name="word")()
-        return edit("embeddings/word", read(word, batch.tokens))
+        word = Words(self.sizes.vocabulary, self.sizes.embedding, name="word")
+        return edit("embeddings/word", word(batch.tokens))
 
 
 class Layers(nn.Module):

@@ -86,6 +86,28 @@ def _unread(saved, g):
     return lax.platform_dependent(index, g, cpu=partial(scattered, rows), default=partial(summed, rows)), None
 
 
+@jax.custom_vjp
+def read_apart(
+    table: Float[Array, "V D"], rows: Float[Array, "N D"], place: Int[Array, " V"], index: Int[Array, "rows T"]
+) -> Float[Array, "rows T D"]:
+    """`table[index]`, whose gradient is not the table's, but that of `rows`: what row i is read for goes to place[i].
+
+    Of a large table a batch reads few rows, and zeros for all others need not go through memory. `rows` is not read.
+    """
+    return table[index]
+
+
+def _read_apart(table, rows, place, index):
+    return table[index], (place[index], rows.shape[0])
+
+
+def _unread_apart(saved, g):
+    return None, _unread(saved, g)[0], None, None
+
+
+read_apart.defvjp(_read_apart, _unread_apart)
+
+
 def scattered(rows: int, index: Int[Array, " N"], g: Float[Array, "N D"]) -> Float[Array, "V D"]:
     """The gradient of a table of so many rows, entry by entry: what a CPU does best."""
     return jnp.zeros((rows, g.shape[1]), g.dtype).at[index].add(g)
