@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from conftest import FLAGS
 
 from jaxft import keys, models, tree
 from jaxft.errors import BadInput
@@ -27,7 +28,7 @@ CONFIG = {
 CONFIGS = {"bert": CONFIG, "roberta": CONFIG | {"model_type": "roberta", "type_vocab_size": 1}}
 HEADS = {"bert": ("pooler", "classifier"), "roberta": ("classifier/dense", "classifier/out_proj")}
 
-OPTIMISED = {"xla_backend_optimization_level": 3}
+OPTIMISED = {flag: there for flag, (_, there) in FLAGS.items()}
 """As users have it: without LLVM's optimisations sums are rounded otherwise."""
 
 
