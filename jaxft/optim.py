@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxft import tree
-from jaxft.touched import Rows
+from jaxft.touched import Grads, Rows
 from jaxft.types import Ctx, Hyper, Params, Tx
 
 
@@ -80,7 +80,7 @@ def make(optimizer: str, clip_by: str, hyper: Hyper) -> Tx:
     def init(params: Params) -> Adam:
         return Adam(jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params))
 
-    def update(grads: Params, state: Adam, params: Params, ctx: Ctx) -> tuple[Params, Adam]:
+    def update(grads: Grads, state: Adam, params: Params, ctx: Ctx) -> tuple[Params, Adam]:
         b1, b2 = hyper("train.b1"), hyper("train.b2")
         eps, weight_decay = hyper("train.eps"), hyper("train.weight_decay")
         grads = {name: _whole(g) for name, g in clip(grads, hyper("train.clip")).items()}
@@ -120,7 +120,7 @@ def norm(leaves) -> Float[Array, ""]:
     return jnp.sqrt(sum((jnp.sum(x * x) for x in values), jnp.float32(0)))
 
 
-def norms(grads: Params, layers: Iterable[str]) -> dict[str, Float[Array, ""]]:
+def norms(grads: Grads, layers: Iterable[str]) -> dict[str, Float[Array, ""]]:
     """The L2 norm of each layer (see `tree.layer`); NaN for one of which nothing is trained.
 
     From the sums of squares, one per tensor, that `norm` of the whole takes too: XLA computes them once.
@@ -143,10 +143,10 @@ def _whole(g: Array | Rows) -> Array:
     return g.whole() if isinstance(g, Rows) else g
 
 
-def _clip_global(grads: Params, clip) -> Params:
+def _clip_global(grads: Grads, clip) -> Grads:
     scale = _scale(norm(grads), clip)
     return {name: g * scale for name, g in grads.items()}
 
 
-def _clip_tensor(grads: Params, clip) -> Params:
+def _clip_tensor(grads: Grads, clip) -> Grads:
     return {name: g * _scale(norm(g), clip) for name, g in grads.items()}

@@ -4,6 +4,7 @@ Adam moves every row in every step, by its moments and by weight decay: one pass
 has to be. The zeros that it would read in that pass, and that would be written and summed up before, need not.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,10 @@ class Rows:
     def whole(self) -> Float[Array, "V D"]:
         """The table. What reads it once reads the values instead: the compiler makes one pass of both."""
         return jnp.where(self.place[:, None] >= 0, self.values[jnp.maximum(self.place, 0)], 0.0)
+
+
+Grads = Mapping[str, Array | Rows]
+"""By parameter."""
 
 
 def table(words: str, method: Method, params: Params, most: int) -> str:

@@ -44,7 +44,9 @@ LONGEST = (
     "models_parity",
     "progress",
 )
-"""Files that take minutes. They come first, so that the processes that share the tests end together."""
+"""Files that take minutes. They come first, so that the processes that share the tests end together. On a very slow
+machine CI leaves them out of the second turn.
+"""
 
 ONCE = ("bench", "distributed", "flight", "kills", "notebook", "notebooks_more", "progress", "store_crash")
 """Files of which CI leaves out the second turn, on a newer Python, where the first took so long that its time would run
@@ -56,8 +58,9 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.stem.removeprefix("test_") in ONCE:
-            item.add_marker("once")
+        for files, mark in ((ONCE, "once"), (LONGEST, "long")):
+            if item.path.stem.removeprefix("test_") in files:
+                item.add_marker(mark)
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
