@@ -52,7 +52,7 @@ def made(streamed: bool, method: str = "vanilla", before: int = 0) -> Pool:
 
 
 @pytest.mark.parametrize(("method", "before"), [("vanilla", 0), ("child_tuning_d(p=0.5)", 5)])
-def test_pools_agree_in_every_bit(method, before):
+def test_pools_agree_in_every_bit(method, before, optimised):
     """With a refilled slot, one that is over, and a lead-in."""
     floats = methods.numbers(method)[1]
     lead = {"lead": before} if before else {}
