@@ -19,6 +19,7 @@ FLAGS = {"xla_backend_optimization_level": (0, 3)}
 if tuple(map(int, version("jaxlib").split(".")[:2])) <= (0, 10):
     FLAGS["xla_cpu_use_fusion_emitters"] = (False, True)
 """Of the compiler: what the tests have, and what users have."""
+USERS = {flag: there for flag, (_, there) in FLAGS.items()}
 
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     fast = " ".join(f"--{flag}={str(here).lower()}" for flag, (here, _) in FLAGS.items())
@@ -78,8 +79,7 @@ def optimised():
     from jaxft import pool  # not above: pytest imports this file before jaxtyping can check what is imported
 
     with pytest.MonkeyPatch.context() as patch:
-        users = {flag: there for flag, (_, there) in FLAGS.items()}
-        patch.setitem(pool.OPTIONS, "cpu", pool.OPTIONS["cpu"] | users)
+        patch.setitem(pool.OPTIONS, "cpu", pool.OPTIONS["cpu"] | USERS)
         yield
 
 

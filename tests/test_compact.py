@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from conftest import FLAGS
+from conftest import USERS
 
 from jaxft import config, groups, models, optim, replica, trials
 from jaxft.data import batch
@@ -81,7 +81,7 @@ def test_training_is_that_of_all_rows(setting, optimizer, optimised):
     wanted, full, _, expected = trained(settings, None, 10, optimizer)
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     rest = jax.jit(partial(replica.untouched, full, tables=tuple(kept))).lower(whole, small)
-    rest = rest.compile({flag: there for flag, (_, there) in FLAGS.items()})(whole, small)
+    rest = rest.compile(USERS)(whole, small)
     found = compact.restored(rest, small.params, kept)
     assert found.keys() == wanted.params.keys()
     for name, value in wanted.params.items():

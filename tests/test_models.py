@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from conftest import FLAGS
+from conftest import USERS
 
 from jaxft import keys, models, tree
 from jaxft.errors import BadInput
@@ -28,9 +28,6 @@ CONFIG = {
 CONFIGS = {"bert": CONFIG, "roberta": CONFIG | {"model_type": "roberta", "type_vocab_size": 1}}
 HEADS = {"bert": ("pooler", "classifier"), "roberta": ("classifier/dense", "classifier/out_proj")}
 
-OPTIMISED = {flag: there for flag, (_, there) in FLAGS.items()}
-"""As users have it: without LLVM's optimisations sums are rounded otherwise."""
-
 
 def _key(seed: int):
     return jax.random.key(seed, impl=keys.IMPL)
@@ -44,7 +41,7 @@ def kind(request) -> str:
 @pytest.fixture(scope="module")
 def tiny(kind):
     model = models.assemble(CONFIGS[kind] | {"initializer_range": 0.5}, 3)
-    return model, jax.jit(model.init, compiler_options=OPTIMISED)(_key(1))
+    return model, jax.jit(model.init, compiler_options=USERS)(_key(1))
 
 
 def _rows(*rows: list[list[int]]) -> Batch:
@@ -88,7 +85,7 @@ def test_packed_rows_equal_padded_ones(tiny):
         logits = model.apply(params, batch).logits
         return jnp.square(logits).sum(), logits
 
-    both = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=OPTIMISED)
+    both = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=USERS)
     (_, padded), padded_grads = both(params, _rows([A], [B], [C]))
     assert np.abs(padded[0] - padded[1]).max() > 0.01
     # The gradient of a key's bias is 0 but for what is lost in the larger ones.
@@ -126,7 +123,7 @@ def test_init_depends_on_seed_and_name_only(tiny, kind):
     config, logits = CONFIGS[kind] | {"initializer_range": 0.5}, HEADS[kind][1]
 
     def init(seed, classes=3, **changes):
-        return jax.jit(models.assemble(config | changes, classes).init, compiler_options=OPTIMISED)(_key(seed))
+        return jax.jit(models.assemble(config | changes, classes).init, compiler_options=USERS)(_key(seed))
 
     again, other = init(1), init(2)
     drawn = {name for name in params if name.endswith(("kernel", "embedding"))}
