@@ -41,6 +41,7 @@ def bits(key: Key[Array, ""], count: int) -> UInt[Array, " count"]:
     return words(key, lax.iota(jnp.uint32, count))
 
 
+@jax.jit
 def words(key: Key[Array, ""], numbers: UInt[Array, "..."]) -> UInt[Array, "..."]:
     """Of the random words of `bits` those with these numbers, counted from 0.
 

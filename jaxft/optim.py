@@ -74,23 +74,22 @@ def make(optimizer: str, clip_by: str, hyper: Hyper) -> Tx:
         clip_by: global (one norm over all parameters) or tensor (each parameter its own).
         hyper: gives "train.b1", "train.b2", "train.eps", "train.weight_decay" and "train.clip" as scalars.
     """
-    correct = {"adamw": _debias, "bertadam": lambda mean, decay, step: mean}[optimizer]
+    bias = {"adamw": _bias, "bertadam": lambda decay, step: 1.0}[optimizer]
     clip = {"global": _clip_global, "tensor": _clip_tensor}[clip_by]
 
     def init(params: Params) -> Adam:
         return Adam(jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params))
 
     def update(grads: Grads, state: Adam, params: Params, ctx: Ctx) -> tuple[Params, Adam]:
-        b1, b2 = hyper("train.b1"), hyper("train.b2")
-        eps, weight_decay = hyper("train.eps"), hyper("train.weight_decay")
-        grads = {name: _whole(g) for name, g in clip(grads, hyper("train.clip")).items()}
-        mu = {name: b1 * state.mu[name] + (1 - b1) * g for name, g in grads.items()}
-        nu = {name: b2 * state.nu[name] + (1 - b2) * (g * g) for name, g in grads.items()}
-        updates = {}
-        for name in grads:
-            direction = correct(mu[name], b1, ctx.step) / (jnp.sqrt(correct(nu[name], b2, ctx.step)) + eps)
+        decay = hyper("train.b1"), hyper("train.b2")
+        biases = tuple(bias(beta, ctx.step) for beta in decay)
+        mu, nu, updates = {}, {}, {}
+        for name, g in clip(grads, hyper("train.clip")).items():
+            mu[name], nu[name], direction = _adam(
+                _whole(g), state.mu[name], state.nu[name], decay, biases, hyper("train.eps")
+            )
             if decays(name):
-                direction += weight_decay * params[name]
+                direction += hyper("train.weight_decay") * params[name]
             updates[name] = -ctx.lr * direction
         return updates, Adam(mu, nu)
 
@@ -129,9 +128,17 @@ def norms(grads: Grads, layers: Iterable[str]) -> dict[str, Float[Array, ""]]:
     return {layer: norm(part) if part else jnp.float32(jnp.nan) for layer, part in parts.items()}
 
 
-def _debias(mean, decay, step):
-    """`mean` / (1 - decay ** (step + 1)); the plain power would lose four digits at decay .999 and step 0."""
-    return mean / -jnp.expm1(jnp.maximum(step + 1, 1) * jnp.log1p(decay - 1))
+@jax.jit
+def _adam(g, mu, nu, decay, biases, eps):
+    """One parameter's new means and direction; a program of its own, so that parameters of a shape are traced once."""
+    (b1, b2), (bias1, bias2) = decay, biases
+    mu, nu = b1 * mu + (1 - b1) * g, b2 * nu + (1 - b2) * (g * g)
+    return mu, nu, mu / bias1 / (jnp.sqrt(nu / bias2) + eps)
+
+
+def _bias(decay, step):
+    """1 - decay ** (step + 1), a mean's share that is known; the plain power would lose four digits at .999, step 0."""
+    return -jnp.expm1(jnp.maximum(step + 1, 1) * jnp.log1p(decay - 1))
 
 
 def _scale(size, clip):

@@ -6,6 +6,7 @@ time: a program that runs has been compiled once, and cannot compile again.
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,11 +72,20 @@ class Pool:
         shared = self._without_tokens(shared)
 
         def block(many: Replica, shared: Shared, steps, *window: Window) -> tuple[Replica, Report]:
-            shared = shared._replace(window=_first(window[0])) if window else shared
-            return jax.vmap(lambda one: replica.block(recipe, shared, one, steps))(many)
+            """`steps` steps, at most `recipe.every`, and the evaluation.
 
-        def fill(many: Replica, entries: Entry, enters, place, shared: Shared) -> Replica:
-            return _placed(many, replica.init(recipe, shared, _first(entries)), enters[0], place)
+            The loop is outside of vmap, which would trace it several times to find out what differs in it.
+            """
+            shared = shared._replace(window=_first(window[0])) if window else shared
+            begin, advance, end = (
+                partial(part, recipe, shared) for part in (replica.begin, replica.advance, replica.end)
+            )
+            own, within = jax.vmap(begin)(many)
+            within = lax.fori_loop(0, steps, lambda i, within: jax.vmap(advance, (0, 0, None))(own, within, i), within)
+            return jax.vmap(end)(own, within)
+
+        def init(entries: Entry, shared: Shared) -> Replica:
+            return jax.vmap(partial(replica.init, recipe, shared))(entries)
 
         def put(many: Replica, ones: Replica, enters, place) -> Replica:
             return _placed(many, _first(ones), enters[0], place)
@@ -106,10 +116,10 @@ class Pool:
             windows = [_shapes(self._windows.empty, self._spread, len(self.devices))] if self._windows else []
             self.block = compiled(block, many, given, number, *windows, donate=0)
             self._peek = compiled(peek, many) if self._windows else None
-            self._fill = compiled(fill, many, entries, enters, number, given, donate=0)
+            self._init = compiled(init, entries, given)
             self._put = compiled(put, many, ones, enters, number, donate=0)
             self._take = compiled(take, many, number)
-        programs = (self.block, self._fill, self._put, self._take)
+        programs = (self.block, self._init, self._put, self._take)
         self.memory = Memory.of(programs, given, slots, self.devices)
         if self.memory.total > self.memory.limit:
             raise DoesNotFit(self.memory)
@@ -130,7 +140,7 @@ class Pool:
     def fill(self, entries: dict[int, Entry]) -> None:
         """Starts a new replica in each of the given slots; the others keep every bit."""
         for place, ones, enters in self._by_place(entries, self._like):
-            self.state = self._fill(self.state, ones, enters, place, self.shared)
+            self.state = self._put(self.state, self._init(ones, self.shared), enters, place)
 
     def put(self, parked: Mapping[int, Replica | None]) -> None:
         """Places replicas that `take` gave into slots, where they continue bit for bit; None in others' slots."""

@@ -1,6 +1,7 @@
-"""The training of ONE model: its start, one step, its evaluation, one block. No shape here has an axis R."""
+"""The training of ONE model: its start, one step, its evaluation: the parts of a block. No shape here has an axis R."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -152,25 +153,50 @@ def evaluate(recipe: Recipe, params: Params, packed: Packed) -> Float[Array, "N 
     return logits.reshape(-1, logits.shape[-1])[packed.back]
 
 
-def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""]) -> tuple[Replica, Report]:
-    """`steps` steps (at most `recipe.every`, the same for all replicas), then the evaluation and its rules."""
+class Within(NamedTuple):
+    """A replica within a block, and what the block will report of it."""
+
+    replica: Replica
+    rounded: Params
+    losses: Float[Array, " S"]
+    taken: Int[Array, ""]
+    examples: Int[Array, ""]
+    norms: dict[str, Float[Array, ""]]
+
+
+def begin(recipe: Recipe, shared: Shared, replica: Replica) -> tuple[Params, Within]:
+    """A block's beginning: what of its start the replica does not share with all others, and itself."""
     method, _ = _method(recipe, replica.hp)
     w0 = start(recipe, shared.pretrained, replica.seeds, method)
-
-    def body(i, carry):
-        (replica, rounded), losses, taken, examples, norms = carry
-        after, loss, count, last = train_step(recipe, shared, w0, replica, rounded)
-        norms = {layer: jnp.where(_took(replica, after), last[layer], norm) for layer, norm in norms.items()}
-        trained = after, _rounded(recipe, after)
-        return trained, losses.at[i].set(loss), taken + (count > 0), examples + count, norms
-
-    longest = min(recipe.every, recipe.before + recipe.steps)
-    losses = jnp.full((longest,), jnp.nan, jnp.float32)
-    none = jnp.int32(0)
+    own = {name: value for name, value in w0.items() if value is not shared.pretrained.get(name)}
+    losses = jnp.full((min(recipe.every, recipe.before + recipe.steps),), jnp.nan, jnp.float32)
     norms = {layer: jnp.float32(jnp.nan) for layer in _layers(recipe, w0, replica)}
-    begin = (replica, _rounded(recipe, replica)), losses, none, none, norms
-    (replica, rounded), losses, taken, examples, norms = lax.fori_loop(0, steps, body, begin)
-    weights = {**w0, **replica.params, **rounded}  # without the method's view, which belongs to training
+    return own, Within(replica, _rounded(recipe, replica), losses, jnp.int32(0), jnp.int32(0), norms)
+
+
+def advance(recipe: Recipe, shared: Shared, own: Params, within: Within, i: Int[Array, ""]) -> Within:
+    """Step `i` of a block."""
+    before = within.replica
+    after, loss, count, last = train_step(recipe, shared, {**shared.pretrained, **own}, before, within.rounded)
+    return Within(
+        after,
+        _rounded(recipe, after),
+        within.losses.at[i].set(loss),
+        within.taken + (count > 0),
+        within.examples + count,
+        {layer: jnp.where(_took(before, after), last[layer], norm) for layer, norm in within.norms.items()},
+    )
+
+
+def end(recipe: Recipe, shared: Shared, own: Params, within: Within) -> tuple[Replica, Report]:
+    """A block's end: the evaluation and its rules."""
+    replica = within.replica
+    weights = {
+        **shared.pretrained,
+        **own,
+        **replica.params,
+        **within.rounded,
+    }  # not the method's view: that is training
     logits = {name: evaluate(recipe, weights, split) for name, split in shared.evals.items()}
 
     running = (replica.status == Status.RUNNING) & (replica.step > 0)
@@ -183,6 +209,7 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
     replica = replica._replace(
         status=jnp.where(running, status, replica.status), watch=_where(running, watch, replica.watch)
     )
+    _, _, losses, taken, examples, norms = within
     return replica, Report(replica.step, replica.status, losses, taken, examples, logits, norms)
 
 
