@@ -77,12 +77,10 @@ class Pool:
             The loop is outside of vmap, which would trace it several times to find out what differs in it.
             """
             shared = shared._replace(window=_first(window[0])) if window else shared
-            begin, advance, end = (
-                partial(part, recipe, shared) for part in (replica.begin, replica.advance, replica.end)
-            )
-            own, within = jax.vmap(begin)(many)
-            within = lax.fori_loop(0, steps, lambda i, within: jax.vmap(advance, (0, 0, None))(own, within, i), within)
-            return jax.vmap(end)(own, within)
+            own, within = jax.vmap(partial(replica.begin, recipe, shared))(many)
+            advance = jax.vmap(partial(replica.advance, recipe, shared), (0, 0, None))
+            within = lax.fori_loop(0, steps, lambda i, within: advance(own, within, i), within)
+            return jax.vmap(partial(replica.end, recipe, shared))(own, within)
 
         def init(entries: Entry, shared: Shared) -> Replica:
             return jax.vmap(partial(replica.init, recipe, shared))(entries)
