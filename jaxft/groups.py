@@ -110,7 +110,7 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
             recipe = Recipe(
                 model=model,
                 method=method,
-                optimizer=partial(optim.make, fixed["train.optimizer"], fixed["train.clip_by"]),
+                optimizer=optim.maker(fixed["train.optimizer"], fixed["train.clip_by"]),
                 schedule=fixed["train.schedule"],
                 dropout_at=fixed["train.dropout_at"],
                 batch=fixed["train.batch_size"],

@@ -15,7 +15,7 @@ Made = TypeVar("Made")
 
 
 class Memory(NamedTuple):
-    """What the compiled programs take on one device, in bytes, by the compiler's own analysis."""
+    """What a pool takes on one device, in bytes."""
 
     total: int
     shared: int
@@ -24,15 +24,9 @@ class Memory(NamedTuple):
     limit: int
 
     @classmethod
-    def of(cls, programs: Sequence, shared: Any, slots: int, devices: Sequence) -> "Memory":
-        """Reads compiled programs, of which the largest counts: they run one at a time."""
-        parts = [program.memory_analysis() for program in programs]
-        total = max(
-            p.argument_size_in_bytes + p.output_size_in_bytes + p.temp_size_in_bytes - p.alias_size_in_bytes
-            for p in parts
-        )
-        once = held(shared)
-        return cls(int(total), int(once), slots, limit(devices))
+    def of(cls, needed: int, shared: Any, slots: int, devices: Sequence) -> "Memory":
+        """Of programs that take `needed` bytes, and what replicas read in them."""
+        return cls(needed, held(shared), slots, limit(devices))
 
     @property
     def per_replica(self) -> int:
@@ -56,6 +50,17 @@ class DoesNotFit(BadInput):
             f"pool.slots: {memory.slots} replicas per device need {size(memory.total)}, "
             f"the device has {size(memory.limit)} ({size(memory.per_replica)} a replica); {advice}"
         )
+
+
+def needed(programs: Sequence) -> int:
+    """What compiled programs take on one device, by the compiler's own analysis: they run one at a time, and the
+    largest counts.
+    """
+    parts = [program.memory_analysis() for program in programs]
+    return max(
+        int(p.argument_size_in_bytes + p.output_size_in_bytes + p.temp_size_in_bytes - p.alias_size_in_bytes)
+        for p in parts
+    )
 
 
 def held(tree: Any) -> int:

@@ -1,6 +1,7 @@
 """Optimisers and schedules for one replica; every float may be traced, and differ from replica to replica."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -60,6 +61,12 @@ def schedule(name: str, warmup, step, total, in_epoch=0) -> Float[Array, ""]:
         case _:
             raise ValueError(f"no schedule {name!r}")
     return jnp.where(step < rising, up, down)
+
+
+@cache
+def maker(optimizer: str, clip_by: str) -> Callable[[Hyper], Tx]:
+    """`make` of one kind of optimiser, the same function each time."""
+    return partial(make, optimizer, clip_by)
 
 
 def make(optimizer: str, clip_by: str, hyper: Hyper) -> Tx:

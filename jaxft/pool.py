@@ -1,34 +1,19 @@
-"""Many replicas: the only file that knows of the axis R, of devices and of memory.
-
-Everything below is `replica.py` under `vmap` (slots of a device) inside `jax.shard_map` (devices), compiled ahead of
-time: a program that runs has been compiled once, and cannot compile again.
-"""
+"""Many replicas: which is where on which device, and what of them is on the host."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import NamedSharding
 
-from jaxft import processes, replica
+from jaxft import processes
 from jaxft.data.window import Windows
 from jaxft.memory import DoesNotFit, Memory
+from jaxft.programs import compiled, shardings
 from jaxft.recipe import Entry, Recipe, Replica, Report, Shared
 from jaxft.types import Window
-
-OPTIONS: dict[str, dict[str, str | bool]] = {
-    "cpu": {"xla_cpu_copy_insertion_use_region_analysis": True},
-    "gpu": {"xla_gpu_dot_merger_threshold_mb": "0"},
-}
-"""Of the compiler: on a CPU it would copy more of what a loop carries than it must (the same bits, less memory); on a
-GPU it would make one matmul of two that read the same, and cut their gradients apart in memory.
-"""
 
 
 class Pool:
@@ -65,70 +50,22 @@ class Pool:
         self.recipe, self.devices, self.slots_per_device = recipe, list(devices), slots
         self.slots = slots * len(self.devices)
         self.own = [slot for slot in range(self.slots) if self.process(slot) == processes.index()]
-        mesh = Mesh(np.array(self.devices), ("slots",))
-        self._spread, self._everywhere = NamedSharding(mesh, P("slots")), NamedSharding(mesh, P())
-
+        self._spread, self._everywhere = shardings(self.devices)
         self._windows = Windows(shared.train, slots * recipe.every * recipe.batch) if streamed else None
-        shared = self._without_tokens(shared)
-
-        def block(many: Replica, shared: Shared, steps, *window: Window) -> tuple[Replica, Report]:
-            """`steps` steps, at most `recipe.every`, and the evaluation.
-
-            The loop is outside of vmap, which would trace it several times to find out what differs in it.
-            """
-            shared = shared._replace(window=_first(window[0])) if window else shared
-            own, within = jax.vmap(partial(replica.begin, recipe, shared))(many)
-            advance = jax.vmap(partial(replica.advance, recipe, shared), (0, 0, None))
-            within = lax.fori_loop(0, steps, lambda i, within: advance(own, within, i), within)
-            return jax.vmap(partial(replica.end, recipe, shared))(own, within)
-
-        def init(entries: Entry, shared: Shared) -> Replica:
-            return jax.vmap(partial(replica.init, recipe, shared))(entries)
-
-        def put(many: Replica, ones: Replica, enters, place) -> Replica:
-            return _placed(many, _first(ones), enters[0], place)
-
-        def take(many: Replica, place) -> Replica:
-            return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, place, 1), many)
-
-        def peek(many: Replica) -> jax.Array:
-            return jax.vmap(lambda one: replica.upcoming(recipe, one))(many)
-
-        def compiled(function, *arguments, donate=()):
-            """`function` on each device, over its part of what is spread."""
-            specs = jax.tree.map(lambda x: x.sharding.spec, arguments)
-            # check_vma: jax 0.12 cannot follow the gradient of the exact gelu through its check.
-            mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("slots"), check_vma=False)
-            lowered = jax.jit(mapped, donate_argnums=donate).lower(*arguments)
-            return lowered.compile(OPTIONS.get(self.devices[0].platform))
-
-        with jax.default_matmul_precision("highest" if precision == "bfloat16" else precision):
-            given = _shapes(shared, self._everywhere)
-            number = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
-            self.one: Replica = jax.eval_shape(lambda e, s: replica.init(recipe, s, e), like, shared)
-            self._like = jax.tree.map(np.asarray, like)
-            many = _shapes(self.one, self._spread, self.slots)
-            ones = _shapes(self.one, self._spread, len(self.devices))
-            entries = _shapes(like, self._spread, len(self.devices))
-            enters = jax.ShapeDtypeStruct((len(self.devices),), bool, sharding=self._spread)
-            windows = [_shapes(self._windows.empty, self._spread, len(self.devices))] if self._windows else []
-            self.block = compiled(block, many, given, number, *windows, donate=0)
-            self._peek = compiled(peek, many) if self._windows else None
-            self._init = compiled(init, entries, given)
-            self._put = compiled(put, many, ones, enters, number, donate=0)
-            self._take = compiled(take, many, number)
-        programs = (self.block, self._init, self._put, self._take)
-        self.memory = Memory.of(programs, given, slots, self.devices)
+        self._like = jax.tree.map(np.asarray, like)
+        told = "highest" if precision == "bfloat16" else precision
+        bare, window = self._without_tokens(shared), self._windows and self._windows.empty
+        self.programs = compiled(recipe, bare, like, window, self.devices, slots, told)
+        self.one: Replica = self.programs.one
+        self.memory = Memory.of(self.programs.memory, bare, slots, self.devices)
         if self.memory.total > self.memory.limit:
             raise DoesNotFit(self.memory)
-        zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), many)  # noqa: E731
-        self._empty = jax.jit(zeros, out_shardings=self._spread)
         self.wake(shared)
         self.compile_seconds = time.monotonic() - began
 
     def wake(self, shared: Shared) -> None:
         """Puts what all replicas read on the devices, and makes all slots empty."""
-        self.state: Replica = self._empty()
+        self.state: Replica = self.programs.empty()
         self.shared: Shared = self._same(self._without_tokens(shared))
 
     def rest(self) -> None:
@@ -138,12 +75,12 @@ class Pool:
     def fill(self, entries: dict[int, Entry]) -> None:
         """Starts a new replica in each of the given slots; the others keep every bit."""
         for place, ones, enters in self._by_place(entries, self._like):
-            self.state = self._put(self.state, self._init(ones, self.shared), enters, place)
+            self._enter(self.programs.init(ones, self.shared), enters, place)
 
     def put(self, parked: Mapping[int, Replica | None]) -> None:
         """Places replicas that `take` gave into slots, where they continue bit for bit; None in others' slots."""
         for place, ones, enters in self._by_place(parked, self.one):
-            self.state = jax.block_until_ready(self._put(self.state, ones, enters, place))  # one at a time in memory
+            self._enter(ones, enters, place)
 
     def take(self, slot: int) -> Replica:
         """A copy of the replica in a slot of this process, in host memory."""
@@ -153,7 +90,7 @@ class Pool:
         """Likewise of several, one after the other; of those that belong to this process, while all name the same."""
         wanted = set(slots)
         for place in sorted({slot % self.slots_per_device for slot in wanted}):
-            ones = self._take(self.state, self._same(np.int32(place)))
+            ones = self.programs.take(self.state, self._same(np.int32(place)))
             for slot in self.own:
                 if slot in wanted and slot % self.slots_per_device == place:
                     device = self._device(slot)
@@ -166,8 +103,14 @@ class Pool:
         """
         if not 0 <= steps <= self.recipe.every:
             raise ValueError(f"a block has at most {self.recipe.every} steps, not {steps}")
-        self.state, report = self.block(self.state, self.shared, self._same(np.int32(steps)), *self._upcoming())
+        self.state, report = self.programs.block(
+            self.state, self.shared, self._same(np.int32(steps)), *self._upcoming()
+        )
         return jax.tree.map(_own, report)
+
+    def _enter(self, ones: Replica, enters: jax.Array, place: jax.Array) -> None:
+        """Places a replica per device; only one at a time is in memory beside those in slots."""
+        self.state = jax.block_until_ready(self.programs.put(self.state, ones, enters, place))
 
     def _without_tokens(self, shared: Shared) -> Shared:
         """What goes to the devices."""
@@ -175,9 +118,9 @@ class Pool:
 
     def _upcoming(self) -> list[Window]:
         """What the next block reads, if it has to be brought to the devices: for each its own."""
-        if self._windows is None or self._peek is None:
+        if self._windows is None:
             return []
-        ids = _own(self._peek(self.state))
+        ids = _own(self.programs.peek(self.state))
         by_device = ids.reshape(len(self.devices), -1)
         mine, nothing = {slot // self.slots_per_device for slot in self.own}, self._windows.empty
         found = [self._windows.of(each) if device in mine else nothing for device, each in enumerate(by_device)]
@@ -220,20 +163,6 @@ class Pool:
         return jax.make_array_from_callback((len(leaves), *np.shape(leaves[0])), self._spread, part)
 
 
-def _placed(many: Replica, one: Replica, enters, place) -> Replica:
-    """A device's replicas with `one` in a place of them, if it enters."""
-
-    def leaf(old, new):
-        before = lax.dynamic_index_in_dim(old, place, keepdims=False)
-        return lax.dynamic_update_index_in_dim(old, jnp.where(enters, new, before), place, 0)
-
-    return jax.tree.map(leaf, many, one)
-
-
-def _first(tree):
-    return jax.tree.map(lambda x: x[0], tree)
-
-
 def _laid(tree: Any, sharding: NamedSharding) -> Any:
     """A tree on the devices, from the same in the host memory of each process."""
     if sharding.is_fully_addressable:
@@ -257,9 +186,3 @@ def _own(array: jax.Array) -> np.ndarray:
 def _on(array: jax.Array, device) -> jax.Array:
     """The part of a spread array that lies on a device."""
     return next(shard.data for shard in array.addressable_shards if shard.device == device)
-
-
-def _shapes(tree, sharding, count: int | None = None):
-    """The shapes of a tree, with a leading axis of `count` if given, and where they lie."""
-    lead = () if count is None else (count,)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*lead, *np.shape(x)), x.dtype, sharding=sharding), tree)

@@ -1,6 +1,6 @@
 """The nouns that models, methods, tasks and the engine share.
 
-Everything here describes ONE replica: there is no axis R in any shape. `pool.py` alone knows that there are many.
+Everything here describes ONE replica: there is no axis R in any shape. `programs.py` alone knows that there are many.
 Axes: B batch, T tokens of a row, D model width, H heads, F feed-forward width, C classes, N examples, S steps.
 """
 

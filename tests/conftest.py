@@ -76,10 +76,10 @@ def pytest_runtest_setup():
 @pytest.fixture(scope="module")
 def optimised():
     """The pools of a file are compiled as users have them, for promises that LLVM's optimisations could break."""
-    from jaxft import pool  # not above: pytest imports this file before jaxtyping can check what is imported
+    from jaxft import programs  # not above: pytest imports this file before jaxtyping can check what is imported
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(pool.OPTIONS, "cpu", pool.OPTIONS["cpu"] | USERS)
+        patch.setitem(programs.OPTIONS, "cpu", programs.OPTIONS["cpu"] | USERS)
         yield
 
 

@@ -165,7 +165,7 @@ def test_looping_over_trials_gives_the_same_up_to_rounding(pools):
 def test_the_block_talks_to_nobody(pools, devices):
     """No callback, no transfer to or from the host, no collective between devices."""
     pool = pools[0] if devices == 2 else make(8, 1, pools[0].recipe, pools[0].shared)
-    text = pool.block.as_text()
+    text = pool.programs.block.as_text()
     for word in (
         "infeed",
         "outfeed",

@@ -1,7 +1,7 @@
 """Small things that tests train: a model without an encoder, data drawn at random, entries."""
 
 import math
-from functools import partial
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -77,6 +77,7 @@ def split(n: int, seed: int = 0, vocabulary: int = 30, longest: int = 8) -> Spli
     return Split(np.concatenate(sentences).astype(np.uint8), offsets, lengths // 2, labels)
 
 
+@cache
 def bag(vocabulary: int = 30, width: int = 6, classes: int = 2) -> Model:
     """A bag of words with one hidden layer."""
     shapes = {
@@ -136,8 +137,13 @@ def bert(classes: int = 2) -> tuple[Model, dict[str, np.ndarray]]:
 def encoder(config: dict, classes: int = 2) -> tuple[Model, dict[str, np.ndarray]]:
     """The same of any config."""
     model = models.assemble(config, classes)
+    return model, dict(_weights(model))
+
+
+@cache
+def _weights(model: Model) -> dict[str, np.ndarray]:
     weights = jax.jit(model.init)(keys.named(jax.random.key(11), "toy"))
-    return model, {n: np.asarray(w) for n, w in weights.items() if not n.startswith(("pooler", "classifier"))}
+    return {n: np.asarray(w) for n, w in weights.items() if not n.startswith(("pooler", "classifier"))}
 
 
 def recipe(model: Model | None = None, method=lambda hyper: Method(), **changes) -> Recipe:
@@ -151,7 +157,7 @@ def recipe(model: Model | None = None, method=lambda hyper: Method(), **changes)
         "steps": 20,
         "max_epochs": 4,
     } | changes
-    return Recipe(model or bag(), method, partial(optim.make, "adamw", "global"), **sizes)
+    return Recipe(model or bag(), method, optim.maker("adamw", "global"), **sizes)
 
 
 def shared(n: int = 20, dev: int = 13, pretrained=None) -> Shared:

@@ -6,7 +6,7 @@ program.
 """
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 from jaxft import members, spec
@@ -26,13 +26,19 @@ def load(text: str) -> Callable[[Hyper], Method]:
     """The method that a spec describes, as a function of the replica's numbers.
 
     Every float is asked for by its name ("method.mixout.p"), also one that is written in the spec: `numbers`
-    is what takes the written ones out.
+    is what takes the written ones out. It is the same function each time, unless a method in it was added: what such a
+    one reads beside its arguments may have changed.
 
     Raises:
         BadInput: an unknown method or argument, or a value of the wrong type.
     """
+    calls = spec.parse(text)
+    added = any(members.own(call.name) for call in calls)
+    return (_load if added else _kept)(text, tuple(members.member(call.name) for call in spec.bind(calls)))
+
+
+def _load(text: str, makers: tuple[Callable[..., Method], ...]) -> Callable[[Hyper], Method]:
     calls = spec.bind(spec.parse(text))
-    makers = [members.member(call.name) for call in calls]
 
     def make(hyper: Hyper) -> Method:
         filled = (
@@ -42,6 +48,9 @@ def load(text: str) -> Callable[[Hyper], Method]:
         return chain([maker(**args) for maker, args in zip(makers, filled, strict=True)])
 
     return make
+
+
+_kept = lru_cache(maxsize=64)(_load)
 
 
 def chain(methods: Sequence[Method]) -> Method:

@@ -1,8 +1,10 @@
 """Encoders: one file per family, and checkpoints in and out. The only room that knows flax."""
 
+import json
 import os
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -147,6 +149,8 @@ def trained(checkpoint: Checkpoint) -> tuple[Model, dict[str, np.ndarray]]:
 def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: Kept | None = None) -> Model:
     """The model of a config, without any checkpoint: its `init` gives all of its parameters, in float32.
 
+    From the same arguments it is the same one each time.
+
     Args:
         config: in the manner of Hugging Face.
         classes: how many logits, C.
@@ -157,7 +161,15 @@ def assemble(config: family.Config, classes: int, dtype: str = "float32", kept: 
     Raises:
         BadInput: the config is of an architecture that is not supported.
     """
-    kind, kept = family.find(config), kept or {}
+    rows = tuple((table, np.asarray(rows, np.int32).tobytes()) for table, rows in sorted((kept or {}).items()))
+    return _assembled(json.dumps(dict(config), sort_keys=True), classes, dtype, rows)
+
+
+@lru_cache(maxsize=16)
+def _assembled(text: str, classes: int, dtype: str, rows: tuple[tuple[str, bytes], ...]) -> Model:
+    """`assemble` of what can be a key: the config as JSON, the rows as bytes of 32-bit integers."""
+    config, kept = json.loads(text), {table: np.frombuffer(numbers, np.int32) for table, numbers in rows}
+    kind = family.find(config)
     whole, network = kind.network(config, classes), kind.network(compact.smaller(config, kept), classes, dtype)
 
     def rounded(params: Params) -> Params:
