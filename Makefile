@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Without bytecode, which is made of what is imported: most of these packages' files never are.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 RUFF := $(BIN)/ruff
 CODE := jaxft tests
 
@@ -42,9 +43,9 @@ package: $(VENV)/.dev
 	rm -rf dist build $(VENV)-wheel
 	$(BIN)/python -m build --outdir dist . >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
 	$(PYTHON) -m venv $(VENV)-wheel
-	$(VENV)-wheel/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt dist/*.whl
+	$(VENV)-wheel/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt dist/*.whl
 	sh .ci/installed $(VENV)-wheel/bin
-	$(VENV)-wheel/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --force-reinstall dist/*.tar.gz
+	$(VENV)-wheel/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --no-deps --force-reinstall dist/*.tar.gz
 	sh .ci/installed $(VENV)-wheel/bin
 	rm -rf $(VENV)-wheel build
 

@@ -111,7 +111,7 @@ def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Ch
         devices=len(pool.devices),
         memory=pool.memory,
         checkpoint=held(pool.state),
-        compile_seconds=pool.compile_seconds,
+        compile_seconds=pool.programs.seconds,
         step_seconds=step,
         evaluation_seconds=evaluation,
         seconds=blocks * (group.recipe.every * step + evaluation),

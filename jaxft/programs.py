@@ -4,6 +4,7 @@ Everything below is `replica.py` under `vmap` (slots of a device) inside `jax.sh
 time: a program that runs has been compiled once, and cannot compile again.
 """
 
+import time
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -67,6 +68,8 @@ class Programs(NamedTuple):
     """The shapes of a replica."""
     memory: int
     """What they take on a device, in bytes."""
+    seconds: float
+    """How long it took to make them."""
 
 
 def compiled(
@@ -96,6 +99,7 @@ def _compiled(
     recipe: Recipe, shared: Shapes, like: Shapes, window: Shapes, devices: tuple, slots: int, precision: str,
     options: tuple[tuple[str, str | bool], ...],
 ) -> Programs:  # fmt: skip
+    began = time.monotonic()
     spread, everywhere = shardings(devices)
 
     def block(many: Replica, shared: Shared, steps, *window: Window) -> tuple[Replica, Report]:
@@ -144,8 +148,10 @@ def _compiled(
             empty=jax.jit(zeros, out_shardings=spread).lower().compile(),
             one=one,
             memory=0,
+            seconds=0.0,
         )
-    return found._replace(memory=needed([found.block, found.init, found.put, found.take]))
+    memory = needed([found.block, found.init, found.put, found.take])
+    return found._replace(memory=memory, seconds=time.monotonic() - began)
 
 
 def shardings(devices: Sequence) -> tuple[NamedSharding, NamedSharding]:

@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 import toys
+from conftest import USERS
 from jax import monitoring
 
+from jaxft import programs
 from jaxft.data.batch import Layout
 from jaxft.pool import Pool
 from jaxft.scheduler import Scheduler
@@ -22,7 +24,7 @@ def make(devices=1, slots=3, recipe=None, shared=None, first=0) -> Pool:
 
 @pytest.fixture(scope="module", params=["bag", "bert"])
 def pools(request, optimised):
-    """A pool of 2 devices with 3 slots each, and one of the same shape on two other devices.
+    """A pool of 2 devices with 3 slots each, and for the bag of words one of the same shape on two other devices.
 
     For the bag of words a batch has fewer rows than some need, which are passed over one by one,
     each replica at other steps.
@@ -32,7 +34,7 @@ def pools(request, optimised):
         model, pretrained = toys.bert()
         recipe = toys.recipe(model)
     shared = toys.shared(pretrained=pretrained)
-    return [make(2, 3, recipe, shared, first) for first in (0, 4)]
+    return [make(2, 3, recipe, shared, first) for first in ((0, 4) if request.param == "bag" else (0,))]
 
 
 def train(pool: Pool, entries: dict, blocks: int = 2) -> list:
@@ -82,8 +84,8 @@ def test_the_slot_does_not_matter(pools, alone, slot):
 
 
 def test_other_devices_of_the_same_number_do_not_matter(pools, alone):
-    reports = train(pools[1], {s: toys.entry(0, 0) for s in range(6)} | {2: toys.entry(**TRIAL)})
-    assert equal(outcome(pools[1], 2, reports), alone)
+    reports = train(pools[-1], {s: toys.entry(0, 0) for s in range(6)} | {2: toys.entry(**TRIAL)})
+    assert equal(outcome(pools[-1], 2, reports), alone)
 
 
 def test_neighbours_do_not_matter_even_those_that_turn_nan(pools, alone):
@@ -106,7 +108,7 @@ def test_a_refilled_slot_is_as_good_as_a_new_one(pools, alone):
 
 
 def test_a_parked_trial_continues_in_any_slot(pools, alone):
-    pool, other = pools
+    pool, other = pools[0], pools[-1]
     pool.fill({s: toys.entry(0, 0) for s in range(6)} | {0: toys.entry(**TRIAL)})
     first = pool.run(5)
     parked = pool.take(0)
@@ -164,7 +166,7 @@ def test_looping_over_trials_gives_the_same_up_to_rounding(pools):
 @pytest.mark.parametrize("devices", [2, 8])
 def test_the_block_talks_to_nobody(pools, devices):
     """No callback, no transfer to or from the host, no collective between devices."""
-    pool = pools[0] if devices == 2 else make(8, 1, pools[0].recipe, pools[0].shared)
+    pool = pools[0] if devices == 2 else make(8, 2, pools[0].recipe, pools[0].shared)
     text = pool.programs.block.as_text()
     for word in (
         "infeed",
@@ -182,8 +184,12 @@ def test_the_block_talks_to_nobody(pools, devices):
         assert word not in text, f"{word} in the compiled block"
 
 
-def test_memory_is_linear_in_the_slots():
-    """Each slot more takes the same; the first alone may take a little more or less, as its axis is none."""
+def test_memory_is_linear_in_the_slots(monkeypatch):
+    """Each slot more takes the same; the first alone may take a little more or less, as its axis is none.
+
+    Compiled as fast as can be: what LLVM optimises is not how much memory there is.
+    """
+    monkeypatch.setitem(programs.OPTIONS, "cpu", {k: v for k, v in programs.OPTIONS["cpu"].items() if k not in USERS})
     model, pretrained = toys.bert()
     shared = toys.shared(pretrained=pretrained)
     totals = {slots: make(1, slots, toys.recipe(model), shared).memory.total for slots in (2, 4, 8)}

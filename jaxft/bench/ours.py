@@ -48,7 +48,7 @@ class Ours:
         self.name, self.replicas, self.group = f"ours x{width}", width, group
         self.settings: dict[str, Any] = {"devices": count, "slots_per_device": slots}
         self.memory: int | None = self.pool.memory.total * count
-        self.compile_seconds: float | None = self.pool.compile_seconds
+        self.compile_seconds: float | None = self.pool.programs.seconds
         self.shapes = {name: leaf.shape[1:] for name, leaf in self.pool.state.params.items()}
         self.rounds: list[Round] = []
         self._seconds = seconds
