@@ -24,9 +24,9 @@ class Memory(NamedTuple):
     limit: int
 
     @classmethod
-    def of(cls, needed: int, shared: Any, slots: int, devices: Sequence) -> "Memory":
-        """Of programs that take `needed` bytes, and what replicas read in them."""
-        return cls(needed, held(shared), slots, limit(devices))
+    def of(cls, total: int, shared: Any, slots: int, devices: Sequence) -> "Memory":
+        """Of programs that take so many bytes in all, and what replicas read in them."""
+        return cls(total, held(shared), slots, limit(devices))
 
     @property
     def per_replica(self) -> int:

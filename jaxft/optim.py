@@ -88,13 +88,11 @@ def make(optimizer: str, clip_by: str, hyper: Hyper) -> Tx:
         return Adam(jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params))
 
     def update(grads: Grads, state: Adam, params: Params, ctx: Ctx) -> tuple[Params, Adam]:
-        decay = hyper("train.b1"), hyper("train.b2")
+        decay, eps = (hyper("train.b1"), hyper("train.b2")), hyper("train.eps")
         biases = tuple(bias(beta, ctx.step) for beta in decay)
         mu, nu, updates = {}, {}, {}
         for name, g in clip(grads, hyper("train.clip")).items():
-            mu[name], nu[name], direction = _adam(
-                _whole(g), state.mu[name], state.nu[name], decay, biases, hyper("train.eps")
-            )
+            mu[name], nu[name], direction = _adam(_whole(g), state.mu[name], state.nu[name], decay, biases, eps)
             if decays(name):
                 direction += hyper("train.weight_decay") * params[name]
             updates[name] = -ctx.lr * direction

@@ -125,33 +125,32 @@ def _compiled(
     def program(function, *arguments, donate=()) -> Compiled:
         """`function` on each device, over its part of what is spread."""
         specs = jax.tree.map(lambda x: x.sharding.spec, arguments)
-        mesh = spread.mesh
         # check_vma: jax 0.12 cannot follow the gradient of the exact gelu through its check.
-        mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("slots"), check_vma=False)
+        mapped = jax.shard_map(function, mesh=spread.mesh, in_specs=specs, out_specs=P("slots"), check_vma=False)
         return jax.jit(mapped, donate_argnums=donate).lower(*arguments).compile(dict(options))
 
     with jax.default_matmul_precision(precision):
         given, count = shared.spread(everywhere), len(devices)
         number = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-        one = jax.eval_shape(partial(replica.init, recipe), given, like.spread(everywhere))
-        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), one)
-        many, ones = (Shapes.of(one).spread(spread, n) for n in (slots * count, count))
+        one = Shapes.of(jax.eval_shape(partial(replica.init, recipe), given, like.spread(everywhere)))
+        many, ones = one.spread(spread, slots * count), one.spread(spread, count)
         enters = jax.ShapeDtypeStruct((count,), bool, sharding=spread)
         windows = [window.spread(spread, count)] if window.leaves else []
         zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), many)  # noqa: E731
-        found = Programs(
-            block=program(block, many, given, number, *windows, donate=0),
-            init=program(init, like.spread(spread, count), given),
-            put=program(put, many, ones, enters, number, donate=0),
-            take=program(take, many, number),
+        dear = (
+            program(block, many, given, number, *windows, donate=0),
+            program(init, like.spread(spread, count), given),
+            program(put, many, ones, enters, number, donate=0),
+            program(take, many, number),
+        )
+        return Programs(
+            *dear,
             peek=program(peek, many) if windows else None,
             empty=jax.jit(zeros, out_shardings=spread).lower().compile(),
-            one=one,
-            memory=0,
-            seconds=0.0,
+            one=one.structure.unflatten(one.leaves),
+            memory=needed(dear),
+            seconds=time.monotonic() - began,
         )
-    memory = needed([found.block, found.init, found.put, found.take])
-    return found._replace(memory=memory, seconds=time.monotonic() - began)
 
 
 def shardings(devices: Sequence) -> tuple[NamedSharding, NamedSharding]:

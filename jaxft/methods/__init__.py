@@ -32,9 +32,9 @@ def load(text: str) -> Callable[[Hyper], Method]:
     Raises:
         BadInput: an unknown method or argument, or a value of the wrong type.
     """
-    calls = spec.parse(text)
-    added = any(members.own(call.name) for call in calls)
-    return (_load if added else _kept)(text, tuple(members.member(call.name) for call in spec.bind(calls)))
+    names = [call.name for call in spec.bind(spec.parse(text))]
+    makers = tuple(map(members.member, names))
+    return (_load if any(map(members.own, names)) else _kept)(text, makers)
 
 
 def _load(text: str, makers: tuple[Callable[..., Method], ...]) -> Callable[[Hyper], Method]:
