@@ -658,6 +658,15 @@ def test_a_ceiling_is_not_below_what_a_matmul_reaches():
     assert any(holds() for _ in range(5)), "something else may have the machine for a while, not each time"
 
 
+def test_what_the_loops_of_ceilings_change_stays_in_its_place():
+    """A new array's pages are made as they are first touched, which can take ten times as long as a copy."""
+    x, a = jnp.ones((8, 8)), jnp.ones((8, 8))
+    there = x.unsafe_buffer_pointer()
+    for program, others in ((ceilings._copies, ()), (ceilings._matmuls, (a, a))):
+        x = program(3, x, *others)
+        assert x.unsafe_buffer_pointer() == there
+
+
 def test_ceilings_are_positive_and_the_best_of_what_was_tried():
     devices = jax.devices()[:2]
     assert ceilings.copy(devices, size=2**20, seconds=0.01) > 1e6

@@ -66,12 +66,20 @@ def test_off_it_is_vanilla(name):
     """Bit for bit, op by op: compiled, other fusions round otherwise."""
     steps = 4
     off = oracles.train(oracles.engine(oracles.told(name).off, whole=True), steps)
-    plain = oracles.train(oracles.engine("vanilla", whole=True), steps)
-    assert {*off.params} == {*plain.params}
-    for n, value in plain.params.items():
+    plain = vanilla(steps)
+    assert {*off.params} == {*plain}
+    for n, value in plain.items():
         np.testing.assert_array_equal(off.params[n], value, err_msg=n)
-    moved = [n for n, value in plain.params.items() if (value != oracles.begin(oracles.engine("vanilla"))[1][n]).any()]
+
+
+@cache
+def vanilla(steps: int):
+    """Its parameters after so many steps, op by op."""
+    engine = oracles.engine("vanilla", whole=True)
+    before, after = oracles.begin(engine)[1], oracles.train(engine, steps).params
+    moved = [n for n, value in after.items() if (value != before[n]).any()]
     assert len(moved) > 30, "vanilla has moved nothing"
+    return after
 
 
 def stacked(trees):
@@ -179,6 +187,7 @@ def traced(text: str) -> Method:
     return jax.eval_shape(whole, shapes(), numbers, batch, jnp.int32(0))
 
 
+@cache
 def refused(text: str) -> str:
     """Why a chain is not trained; "" if it is."""
     try:

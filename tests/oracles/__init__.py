@@ -13,9 +13,10 @@ method but its named draws.
 """
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,12 +112,19 @@ def start(engine: Engine, entry: Entry | Replica) -> Params:
 
 def train(engine: Engine, steps: int = STEPS) -> Replica:
     """A replica after so many steps, and its lead-in."""
-    one, w0 = begin(engine)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keys, "bits", BITS)
-        for _ in range(engine.recipe.before + steps):
-            one = replica.train_step(engine.recipe, engine.shared, w0, one)[0]
+    (one,) = trained(engine, steps)
     return one
+
+
+def trained(engine: Engine, *stops: int) -> Iterator[Replica]:
+    """One replica after each of so many steps, and its lead-in; what is not asked for is not trained."""
+    one, w0 = begin(engine)
+    for begun, stop in pairwise((-engine.recipe.before, *stops)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(keys, "bits", BITS)
+            for _ in range(stop - begun):
+                one = replica.train_step(engine.recipe, engine.shared, w0, one)[0]
+        yield one
 
 
 def compiled(engine: Engine) -> Engine:

@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from oracles import STEPS
+
 SPEC = "dps_dense(p=0.3, update_ratio=0.2)"
 HP = {"train.weight_decay": 0.5}
 OFF = "dps_dense(p=0.0, update_ratio=0.25)"
@@ -19,7 +21,7 @@ MUTATIONS = [
 
 def oracle(world, freeze="hard"):
     params, state, p = world.w0, None, world.hp["method.dps_dense.p"]
-    us, gam, masks = int(len(world.batches) * world.hp["method.dps_dense.update_ratio"] + 1e-6), {}, {}
+    us, gam, masks = int(STEPS * world.hp["method.dps_dense.update_ratio"] + 1e-6), {}, {}
     assert us == 4
     for t, batch in enumerate(world.batches, start=1):  # counted from 1, as their code does
         grads = world.gradient(lambda w, batch=batch: world.loss(w, batch), params)

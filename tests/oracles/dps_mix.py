@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from jaxft.methods.dps_mix import nu
+from oracles import STEPS
 from oracles.dps_dense import top
 
 SPEC = "dps_mix(p=0.3, update_ratio=0.2)"
@@ -26,7 +27,7 @@ MUTATIONS = [
 
 def oracle(world, freeze="hard"):
     params, state, p = world.w0, None, world.hp["method.dps_mix.p"]
-    us, gam, fam, masks = int(len(world.batches) * world.hp["method.dps_mix.update_ratio"] + 1e-6), {}, {}, {}
+    us, gam, fam, masks = int(STEPS * world.hp["method.dps_mix.update_ratio"] + 1e-6), {}, {}, {}
     anchor = {}
     assert us == 4
     for t, batch in enumerate(world.batches, start=1):  # counted from 1, as their code does
