@@ -14,7 +14,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 os.environ.setdefault("JAXFT_CACHE", str(Path(__file__).parents[1] / ".cache" / "data"))
 # Most of the suite's time is compiling what then runs for milliseconds: LLVM need not optimise it, here nor in the
 # processes that tests start; and jax 0.10 has two ways to write kernels, of which the older takes 40 % less time.
-# `optimised` undoes it for a file, XLA_FLAGS=--xla_backend_optimization_level=3 for a run.
+# `optimised` undoes it for a test, `all_optimised` for a file, XLA_FLAGS=--xla_backend_optimization_level=3 for a run.
 FLAGS = {"xla_backend_optimization_level": (0, 3)}
 if tuple(map(int, version("jaxlib").split(".")[:2])) <= (0, 10):
     FLAGS["xla_cpu_use_fusion_emitters"] = (False, True)
@@ -74,8 +74,18 @@ def pytest_runtest_setup():
 
 
 @pytest.fixture(scope="module")
-def optimised():
+def all_optimised():
     """The pools of a file are compiled as users have them, for promises that LLVM's optimisations could break."""
+    yield from _optimised()
+
+
+@pytest.fixture
+def optimised():
+    """The same for the pools of one test."""
+    yield from _optimised()
+
+
+def _optimised():
     from jaxft import programs  # not above: pytest imports this file before jaxtyping can check what is imported
 
     with pytest.MonkeyPatch.context() as patch:

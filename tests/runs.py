@@ -24,12 +24,11 @@ KEYS = {"evals": ("trial", "step", "split"), "losses": ("trial",), "predictions"
 def study(folder: Path, **changes) -> Path:
     """Of 12 trials in some 40 blocks of 2 slots, with a checkpoint after each.
 
-    Of either initialisation three are completed or dropped, whichever the sweep says, and some diverge. An LSTM, which
-    compiles in a third of BERT's time: each process does.
+    Of either initialisation three are completed or dropped, whichever the sweep says, and some diverge. Each process
+    compiles.
     """
-    sections = toys.settings(folder)
+    sections = toys.light(folder)
     sections |= {
-        "model": f"{sections['model']}|lstm(hidden=8, embeddings='trained')",
         "train": {"lr": 3e-3, "batch_size": 4, "epochs": 3, "dropout": 0.1},
         "seeds": {"init": "1..3", "order": 1},
         "sweep": {

@@ -103,13 +103,13 @@ def test_names_that_are_taken_are_refused():
 
 def keys(folder, **changes):
     """A small study of its own checkpoint."""
-    base = toys.settings(folder)
+    base = toys.light(folder)
     kept = {"model": base["model"], "train": base["train"], "pool": base["pool"], "stop": {"enabled": False}}
     return kept | {"seeds": {"init": 1, "order": "1..2"}, "out": str(folder / "run")} | changes
 
 
 def test_a_task_of_arrays_trains_as_its_file_does(tmp_path):
-    base = toys.settings(tmp_path)
+    base = toys.light(tmp_path)
     rows = [line.split("\t") for line in (Path(base["task"]["path"]) / "train.tsv").read_text().splitlines()]
     head, *rows = rows
     texts, labels = ([row[head.index(name)] for row in rows] for name in ("sentence", "label"))
@@ -145,7 +145,7 @@ def scaled(by: Share = 0.5) -> Method:
 
 def test_a_method_of_a_function_is_swept_chained_and_refused_as_ours(tmp_path):
     jaxft.method(clashes={"lora": "for a test"})(scaled)
-    one = {"seeds": {"init": 1, "order": 1}, "task": toys.settings(tmp_path)["task"] | {"n_train": 12}}
+    one = {"seeds": {"init": 1, "order": 1}, "task": toys.light(tmp_path)["task"] | {"n_train": 12}}
 
     def ran(name: str, **changes):
         made = jaxft.make(**keys(tmp_path, **one, out=str(tmp_path / name), **changes))
@@ -166,7 +166,7 @@ def test_a_method_of_a_function_is_swept_chained_and_refused_as_ours(tmp_path):
 
 def test_a_folder_does_not_go_on_with_another_method_of_the_same_name(tmp_path):
     jaxft.method(scaled)
-    changes = {"task": toys.settings(tmp_path)["task"], "method": "scaled"}
+    changes = {"task": toys.light(tmp_path)["task"], "method": "scaled"}
     jaxft.run(jaxft.make(**keys(tmp_path, seeds={"init": 1, "order": 1}, **changes)), progress=Quiet())
     more = jaxft.make(**keys(tmp_path, seeds={"init": 1, "order": "1..2"}, **changes))
     found = members._OWN["method", "scaled"]
@@ -199,5 +199,5 @@ def test_a_policy_of_a_function(tmp_path):
         """Stops all after their first evaluation."""
         return Policy(lambda evaluations: (after,), lambda rung, standing: np.full(len(standing.arrived), STOP))
 
-    made = jaxft.make(**keys(tmp_path, task=toys.settings(tmp_path)["task"], policy="nobody"))
+    made = jaxft.make(**keys(tmp_path, task=toys.light(tmp_path)["task"], policy="nobody"))
     assert set(jaxft.load(jaxft.run(made, progress=Quiet())).trials["reason"]) == {"nobody"}

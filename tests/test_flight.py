@@ -19,7 +19,7 @@ from jaxft.recipe import Replica
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """Six trials of ten steps in five blocks, four at a time, so that two wait."""
-    return toys.settings(tmp_path_factory.mktemp("study"))
+    return toys.light(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ ASHA = "successive_halving(first=0.2, asynchronous=True)"
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """Six trials of ten steps in five blocks, four at a time: a regression, whose scores tell all trials apart."""
-    settings = toys.settings(tmp_path_factory.mktemp("study"))
+    settings = toys.light(tmp_path_factory.mktemp("study"))
     for file in Path(settings["task"]["path"]).iterdir():
         file.write_text(file.read_text().replace("low", "1").replace("high", "0"))
     return settings | {"task": settings["task"] | {"regression": True, "metric": "pearson"}}

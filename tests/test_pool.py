@@ -13,7 +13,7 @@ from jaxft.pool import Pool
 from jaxft.scheduler import Scheduler
 from jaxft.status import Status
 
-pytestmark = pytest.mark.usefixtures("optimised")
+pytestmark = pytest.mark.usefixtures("all_optimised")
 
 
 def make(devices=1, slots=3, recipe=None, shared=None, first=0) -> Pool:
@@ -23,7 +23,7 @@ def make(devices=1, slots=3, recipe=None, shared=None, first=0) -> Pool:
 
 
 @pytest.fixture(scope="module", params=["bag", "bert"])
-def pools(request, optimised):
+def pools(request, all_optimised):
     """A pool of 2 devices with 3 slots each, and one of the same shape on two other devices.
 
     For the bag of words a batch has fewer rows than some need, which are passed over one by one,

@@ -81,7 +81,7 @@ def base(tmp_path_factory):
     tsv(folder, "dev.tsv", 21, 2)
     entry = {"name": "parity", "task": "text", "path": str(folder)}
     few = entry | {"name": "few", "n_train": 9}
-    settings = toys.settings(tmp_path_factory.mktemp("study"))
+    settings = toys.light(tmp_path_factory.mktemp("study"))
     settings["eval"] = settings["eval"] | {"probe": [entry, few]}
     return settings | {"seeds": {"init": "1..2", "order": "1..2"}, "sweep": {"train.lr": [3e-3, 1e30]}}
 

@@ -62,7 +62,7 @@ def test_the_same_settings_make_the_same_functions():
 
 
 def test_a_study_run_again_compiles_nothing_and_gives_the_same_bits(tmp_path):
-    base, heard = toys.settings(tmp_path), []
+    base, heard = toys.light(tmp_path), []
     for name in "ab":
         (tmp_path / name).mkdir()
     train.run(studies.study(base, tmp_path / "a"), progress=Quiet())
@@ -90,7 +90,7 @@ def test_a_method_that_was_added_is_traced_each_time(tmp_path):
     try:
         found = []
         for _ in range(2):
-            study = studies.study(toys.settings(tmp_path), tmp_path, method="counted")
+            study = studies.study(toys.light(tmp_path), tmp_path, method="counted")
             (group,) = groups.prepare(study, expand(study))
             before = len(traced)
             found.append(groups.pooled(group, 1, jax.devices()[:1]).programs)

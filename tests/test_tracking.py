@@ -100,7 +100,7 @@ def events(folder) -> dict[str, list[tuple[int, float]]]:
 @pytest.mark.filterwarnings("default")  # of protobuf
 def test_a_run_in_tensorboard(tmp_path, capsys):
     pytest.importorskip("tensorboardX", reason="needs the extra `tracking`")
-    asked = studies.study(toys.settings(tmp_path), tmp_path, seeds={"init": 1, "order": "1..2"})
+    asked = studies.study(toys.light(tmp_path), tmp_path, seeds={"init": 1, "order": "1..2"})
     train.run(asked, progress=studies.Quiet(), track=tracking.load_all(["tensorboard"]))
     run = load(tmp_path / "run")
     found = events(tmp_path / "run" / "tensorboard")

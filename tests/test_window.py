@@ -74,7 +74,7 @@ def base(tmp_path_factory):
     return toys.settings(tmp_path_factory.mktemp("study"))
 
 
-def test_a_study_gives_the_same_rows(base, tmp_path):
+def test_a_study_gives_the_same_rows(base, tmp_path, optimised):
     """Also where it goes on from a checkpoint."""
     for name in "ab":
         (tmp_path / name).mkdir()
