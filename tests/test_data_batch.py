@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from jaxft.data.batch import first_fit, gather, layout, pack, pad, width
+from jaxft.data.batch import filled, first_fit, gather, layout, pack, pad, width
 from jaxft.data.tokenise import fingerprint, tokenise
 from jaxft.errors import BadInput
 from jaxft.types import Split
@@ -185,13 +185,14 @@ LENGTHS = st.lists(st.integers(1, 24), min_size=1, max_size=20)
 @settings(deadline=None, max_examples=30)
 @given(LENGTHS)
 def test_first_fit_places_all_and_none_on_another(lengths):
-    filled = np.zeros((1, 20), np.int32)
-    filled[0, : len(lengths)] = lengths
-    places = np.asarray(jax.jit(first_fit, static_argnums=1)(filled, 24))[0, : len(lengths)]
+    batch = np.zeros((1, 20), np.int32)
+    batch[0, : len(lengths)] = lengths
+    places = np.asarray(jax.jit(first_fit, static_argnums=1)(batch, 24))[0, : len(lengths)]
     cells = [cell for n, place in zip(lengths, places, strict=True) for cell in range(place, place + n)]
     assert len(set(cells)) == sum(lengths)
     assert all(place % 24 + n <= 24 for n, place in zip(lengths, places, strict=True))
     used = max(cells) // 24 + 1
+    assert filled(-np.sort(-batch), 24) == [used]
     assert used <= 11 / 9 * -(-sum(lengths) // 12) + 1  # the fewest rows are at most as many as half-full ones
 
 
