@@ -18,14 +18,14 @@ pytest.importorskip("transformers")
 CLOSE = 1e-5
 """Both compute in float32: sums in another order, through 20 steps of Adam."""
 APART = 1e-4
-EARLY = 6
-"""Steps after which most mutants differ; the others are trained to the end."""
+STOPS = (6, oracles.STEPS)
+"""Steps after which both are compared. Most mutants differ at the first; the others are trained to the end."""
 
 MUTATIONS = [(name, n) for name in oracles.names() for n in range(len(oracles.told(name).mutations))]
 
 
 @cache
-def expected(name: str, steps: int = oracles.STEPS):
+def expected(name: str, steps: int):
     """What the oracle comes to after so many steps, and where it began."""
     world = _world(name)
     return importlib.import_module(f"oracles.{name}").oracle(replace(world, batches=world.batches[:steps])), world.w0
@@ -40,8 +40,7 @@ def _world(name: str) -> oracles.World:
 @pytest.mark.parametrize("name", oracles.names())
 def test_agrees_with_its_oracle(name):
     told = oracles.told(name)
-    stops = (EARLY, oracles.STEPS)
-    for steps, ours in zip(stops, oracles.trained(oracles.engine(told.spec, told.hp), *stops), strict=True):
+    for steps, ours in zip(STOPS, oracles.trained(oracles.engine(told.spec, told.hp), *STOPS), strict=True):
         assert int(ours.step) == steps
         theirs, w0 = expected(name, steps)
         off, worst = oracles.furthest(ours.params, theirs)
@@ -56,13 +55,13 @@ def test_notices_a_mutation(name, number, monkeypatch):
     told, text = oracles.told(name), oracles.source(name).read_text()
     old, new = told.mutations[number]
     assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in methods/{name}.py"
-    expected(name, EARLY)  # of the method as it is
+    theirs = [expected(name, steps)[0] for steps in STOPS]  # of the method as it is
     mutant = types.ModuleType(f"jaxft.methods.{name}")
     exec(compile(text.replace(old, new), f"{name}.py, mutated", "exec"), vars(mutant))
     monkeypatch.setitem(sys.modules, mutant.__name__, mutant)
-    stops = (EARLY, oracles.STEPS)
-    for steps, ours in zip(stops, oracles.trained(oracles.engine(told.spec, told.hp), *stops), strict=True):
-        off, worst = oracles.furthest(ours.params, expected(name, steps)[0])
+    mutants = oracles.trained(oracles.engine(told.spec, told.hp), *STOPS)
+    for steps, ours, wanted in zip(STOPS, mutants, theirs, strict=True):
+        off, worst = oracles.furthest(ours.params, wanted)
         print(f"{old!r} -> {new!r}: off by {off:.1e} ({worst}) after {steps} steps")
         if off > APART:
             return

@@ -68,10 +68,10 @@ def layout(train: Split, evals: Iterable[Split], batch: int, serial: float = 0.0
     least, lengths = width([train, *evals]), np.diff(np.asarray(train.offsets))
     rng = Random(0)
     drawn = lengths[[[int(rng.random() * len(lengths)) for _ in range(batch)] for _ in range(DRAWN)]]
-    longest_first = -np.sort(-drawn, axis=1)
+    drawn = -np.sort(-drawn, axis=1)  # from the longest on
     usual, sure = [], []
     for wide in range(least, max(2 * least, 128) + 1, 8):
-        needed = filled(longest_first, wide)
+        needed = filled(drawn, wide)
         # Of a row; attention makes wide ones dearer (measured: by a tenth for each hundred tokens).
         cost = wide * (1 + wide / 1024)
         # A row with room for one more of the longest is filled before another is begun.
