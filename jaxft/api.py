@@ -11,14 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxft import config, machine, members
-from jaxft.config import Study
+from jaxft import machine, members
 from jaxft.errors import BadInput
-from jaxft.store import Run, load
+from jaxft.folder.store import Run, load
+from jaxft.study import config
+from jaxft.study.config import Study
 
 if TYPE_CHECKING:
+    from jaxft.follow.news import Listener
     from jaxft.forecast import GroupPlan  # which imports jax
-    from jaxft.news import Listener
 
 __all__ = ["Run", "Study", "load", "make", "method", "plan", "policy", "read", "run", "task"]
 
@@ -96,7 +97,7 @@ def run(
         KeyboardInterrupt: it was interrupted; the same call goes on.
     """
     _ready(study)
-    from jaxft import train
+    from jaxft.loop import train
 
     return train.run(study, progress=progress, track=track, fresh=fresh)
 
@@ -130,12 +131,12 @@ def task(name: str, train: Any, dev: Any, test: Any = None) -> None:
 def method(function: Callable[..., Any] | None = None, *, clashes: Mapping[str, str] | None = None) -> Any:
     """Adds a way to fine-tune, under the function's name for `method:`; for this process. A decorator.
 
-    Each argument has a type or range of `jaxft.ranges` and a default; a float may be swept. It returns a
+    Each argument has a type or range of `jaxft.members.ranges` and a default; a float may be swept. It returns a
     `jaxft.types.Method`, with hooks for one replica (CONTRIBUTING.md says what they see). The function's source is part
     of a run: a folder does not go on with another one of the same name.
 
     >>> import jax
-    >>> from jaxft.ranges import NotNegative
+    >>> from jaxft.members.ranges import NotNegative
     >>> from jaxft.types import Method
     >>> @jaxft.method
     ... def shrunk(rate: NotNegative = 0.01) -> Method:

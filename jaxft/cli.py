@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from jaxft import __version__, config, machine, options, trials
-from jaxft.check import explain
+from jaxft import __version__, machine
 from jaxft.errors import BadInput, Note
 from jaxft.members import nearest
-from jaxft.study import Study
+from jaxft.study import Study, config, options, trials
+from jaxft.study.check import explain
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
@@ -128,8 +128,10 @@ def _run(words: list[str]) -> int:
     try:
         with _terminable():
             study = _study("run", rest, processes=how.place[1] or 1 if how.place else 1)
-            from jaxft import flight, processes, tracking
-            from jaxft.train import run
+            from jaxft import tracking
+            from jaxft.engine import processes
+            from jaxft.loop import flight
+            from jaxft.loop.train import run
 
             track = tracking.load_all(how.track)
             if how.place is None:
@@ -169,7 +171,7 @@ def _stopped(command: str, words: list[str]) -> int:
 
 def _alone(error: Exception, words: list[str]) -> NoReturn:
     """Ends a process of several without the others. Two threads may find out that one is gone; one of them says it."""
-    from jaxft import processes
+    from jaxft.engine import processes
 
     _LEAVING.acquire()
     _say(error)
@@ -198,7 +200,8 @@ def _export(words: list[str]) -> int:
         with _terminable():
             if asked.json is None:
                 return _checkpoints(asked)
-            from jaxft import release, store
+            from jaxft import release
+            from jaxft.folder import store
 
             count = release.write([store.load(folder) for folder in asked.runs], asked.json, asked.where)
     except KeyboardInterrupt:
@@ -209,11 +212,11 @@ def _export(words: list[str]) -> int:
 
 
 def _checkpoints(asked: options.Export) -> int:
-    from jaxft import store
+    from jaxft.folder import store
 
     machine.divide(store.load(asked.runs[0]).study.pool.devices)
     machine.keep_programs()
-    from jaxft.export import export
+    from jaxft.trained.export import export
 
     for one in export(asked.runs[0], str(asked.out), asked.trials, asked.best, asked.at, asked.soup):
         print(f"{one.folder}: {one.what}; {one.said}")
@@ -228,7 +231,7 @@ def _predict(words: list[str]) -> int:
             "model --file new.tsv --out labels.csv"
         )
     machine.keep_programs()
-    from jaxft.predict import predict, write
+    from jaxft.trained.predict import predict, write
 
     try:
         with _terminable():
@@ -255,7 +258,7 @@ def _watch(words: list[str]) -> int:
     runs, given = options.sorted_out("watch", words, (), ("plain", "once"))
     if len(runs) != 1:
         raise BadInput("watch: expected one run folder, such as jaxft watch runs/mrpc")
-    from jaxft.watch import watch
+    from jaxft.follow.watch import watch
 
     with suppress(KeyboardInterrupt), _terminable():
         watch(runs[0], plain=True if given["plain"] else None, once=bool(given["once"]))

@@ -13,8 +13,9 @@ import numpy as np
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from jaxft import __version__, machine, memory
+from jaxft import __version__, machine
 from jaxft.data import cache
+from jaxft.engine import memory
 from jaxft.models import fused
 
 FINE, NOTE, BAD = "fine", "note", "bad"

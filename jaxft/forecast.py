@@ -10,19 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxft import ceilings, cost, models, policies, train
-from jaxft.cost import Bound, Chip
-from jaxft.groups import Group, pooled, prepare
-from jaxft.memory import Memory, held, size
+from jaxft import cost, models, policies
+from jaxft.cost import Bound, Chip, ceilings
+from jaxft.cost.scale import COUNTS, SLICES, Deal, Prediction, deal, predict
+from jaxft.engine.groups import Group, pooled, prepare
+from jaxft.engine.memory import Memory, held, size
+from jaxft.engine.pool import Pool
+from jaxft.engine.work import work
+from jaxft.folder.store import Store
+from jaxft.follow.news import duration
+from jaxft.loop import train
 from jaxft.models.known import known
-from jaxft.news import duration
-from jaxft.pool import Pool
-from jaxft.scale import COUNTS, SLICES, Deal, Prediction, deal, predict
 from jaxft.stats.replay import replay
-from jaxft.store import Store
 from jaxft.study import Study
-from jaxft.trials import expand
-from jaxft.work import work
+from jaxft.study.trials import expand
 
 RECORDS = Path(__file__).parent / "bench" / "records"
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key, UInt
 
-from jaxft.trials import Seeds
+from jaxft.study.trials import Seeds
 
 IMPL = "threefry2x32"  # exact under vmap on every platform; rbg draws a whole vmapped batch from its first key
 

@@ -1,6 +1,6 @@
 """The nouns that models, methods, tasks and the engine share.
 
-Everything here describes ONE replica: there is no axis R in any shape. `programs.py` alone knows that there are many.
+Everything here describes ONE replica: there is no axis R in any shape. Only `engine/programs.py` knows of many.
 Axes: B batch, T tokens of a row, D model width, H heads, F feed-forward width, C classes, N examples, S steps.
 """
 
@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int, Key, UInt
 
-from jaxft.ranges import BelowOne as BelowOne
-from jaxft.ranges import Count as Count
-from jaxft.ranges import Natural as Natural
-from jaxft.ranges import NotNegative as NotNegative
-from jaxft.ranges import Positive as Positive
-from jaxft.ranges import Share as Share
+from jaxft.members.ranges import BelowOne as BelowOne
+from jaxft.members.ranges import Count as Count
+from jaxft.members.ranges import Natural as Natural
+from jaxft.members.ranges import NotNegative as NotNegative
+from jaxft.members.ranges import Positive as Positive
+from jaxft.members.ranges import Share as Share
 
 Anywhere = Any
 """An array on the device, or the same in host memory: which of the two, a type cannot tell."""

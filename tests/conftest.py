@@ -34,17 +34,18 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 LONGEST = (
-    "pool",
     "method_battery",
+    "export",
     "method_oracles",
-    "flight",
-    "train",
-    "distributed",
-    "kills",
-    "replica",
+    "pool",
+    "compact",
     "bench",
-    "models_parity",
-    "progress",
+    "kills",
+    "api",
+    "families",
+    "distributed",
+    "train",
+    "deberta",
 )
 """Files that take minutes. They come first, so that the processes that share the tests end together. On a very slow
 machine CI leaves them out of the second turn.
@@ -86,7 +87,7 @@ def optimised():
 
 
 def _optimised():
-    from jaxft import programs  # not above: pytest imports this file before jaxtyping can check what is imported
+    from jaxft.engine import programs  # not above: pytest imports this file before jaxtyping can check what is imported
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(programs.OPTIONS, "cpu", programs.OPTIONS["cpu"] | USERS)

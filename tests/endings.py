@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from jaxft.store import Ended, Evaluation, Store
+from jaxft.folder.store import Ended, Evaluation, Store
 from jaxft.study import Study, build
-from jaxft.trials import Trial, expand
+from jaxft.study.trials import Trial, expand
 from jaxft.types import Split, Task
 
 EXAMPLES = 6

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from endings import study
 
+from jaxft.folder.store import Run
 from jaxft.stats.scores import Scores
-from jaxft.store import Run
 
 NAN = float("nan")
 

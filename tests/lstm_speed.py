@@ -11,13 +11,13 @@ import numpy as np
 import torch
 import toys
 
-from jaxft import ceilings, cost, machine, models
-from jaxft.cost import Chip
+from jaxft import cost, machine, models
+from jaxft.cost import Chip, ceilings
 from jaxft.data.batch import layout, pack
+from jaxft.engine.pool import Pool
+from jaxft.engine.recipe import Shared
 from jaxft.networks.lstm import TYPE
-from jaxft.pool import Pool
-from jaxft.recipe import Shared
-from jaxft.trials import Length
+from jaxft.study.trials import Length
 from jaxft.types import Split
 
 SETTINGS = {"model_type": TYPE, "embedding_size": 256, "pooling": "max"}

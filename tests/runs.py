@@ -13,7 +13,7 @@ import numpy as np
 import toys
 import yaml
 
-from jaxft import store
+from jaxft.folder import store
 
 MOVING = ("slot", "device", "seconds")
 """Columns that may differ between two runs of the same trial."""

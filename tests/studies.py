@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from jaxft import config, store
+from jaxft.folder import store
+from jaxft.study import config
 
 MOVING = ["slot", "device", "seconds", "versions"]
 """Columns that may differ between two runs of the same trial."""

@@ -11,7 +11,7 @@ from studies import Quiet
 import jaxft
 from jaxft import api, members
 from jaxft.errors import BadInput
-from jaxft.ranges import Share
+from jaxft.members.ranges import Share
 from jaxft.tasks import own
 from jaxft.types import Method, Tx
 

@@ -10,8 +10,8 @@ import pytest
 
 from jaxft import models, tasks
 from jaxft.assets import ENCODER, pretrain
-from jaxft.config import TaskConfig
 from jaxft.errors import BadInput
+from jaxft.study.config import TaskConfig
 from jaxft.tasks import generated, grammar
 
 TEXT = ("tokenizer.json", "tokenizer_config.json", "config.json")

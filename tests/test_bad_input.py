@@ -14,8 +14,9 @@ import pytest
 import toys
 import yaml
 
-from jaxft import cli, models, store, tasks
-from jaxft.config import TaskConfig
+from jaxft import cli, models, tasks
+from jaxft.folder import store
+from jaxft.study.config import TaskConfig
 
 BASE = {
     "name": "toy",

@@ -7,9 +7,10 @@ import pytest
 import toys
 from test_families import BART
 
-from jaxft import cli, models, store
+from jaxft import cli, models
 from jaxft.data.batch import first_fit, gather, pad
 from jaxft.errors import BadInput
+from jaxft.folder import store
 from jaxft.models import checkpoint as files
 from jaxft.models import compact, family
 from jaxft.types import Split

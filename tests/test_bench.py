@@ -18,13 +18,16 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from jaxft import bench, ceilings, cli, config, cost, groups, members, models, optim, tasks, trials
+from jaxft import bench, cli, cost, members, models, optim, tasks
 from jaxft.bench import inputs, ours, peers, record, rounds, session, table
 from jaxft.bench.ours import Ours
 from jaxft.bench.rounds import Figures, Formula, Round, Spread
-from jaxft.ceilings import Ceilings
+from jaxft.cost import ceilings
+from jaxft.cost.ceilings import Ceilings
+from jaxft.engine import groups
 from jaxft.errors import BadInput
 from jaxft.models import known
+from jaxft.study import config, trials
 
 REACHED = Ceilings({"float32": 1e9}, 1e9, {"float32": (1, 1, 1)})
 
@@ -250,7 +253,7 @@ def test_slots_are_spread_evenly(width, devices, found):
 
 
 def test_a_width_that_does_not_fit_says_what_fits(group, monkeypatch):
-    monkeypatch.setattr("jaxft.memory.limit", lambda devices: 100)
+    monkeypatch.setattr("jaxft.engine.memory.limit", lambda devices: 100)
     with pytest.raises(BadInput, match=r"^bench: --widths: 2 on 2 device\(s\): .* none fits: take a smaller model"):
         Ours(group, jax.devices()[:2], 2, 0.01)
 

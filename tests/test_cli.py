@@ -9,9 +9,9 @@ import jax
 import pytest
 
 import jaxft
-from jaxft import cli, machine, options
-from jaxft.config import load
-from jaxft.study import KEYS
+from jaxft import cli, machine
+from jaxft.study import KEYS, options
+from jaxft.study.config import load
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def called(tmp_path, monkeypatch):
 
     train = SimpleNamespace(run=fake("run"))
     plan = SimpleNamespace(plan=fake("plan"), describe=lambda study, plans: f"the plan of {study.name}")
-    monkeypatch.setitem(sys.modules, "jaxft.train", train)
+    monkeypatch.setitem(sys.modules, "jaxft.loop.train", train)
     monkeypatch.setitem(sys.modules, "jaxft.forecast", plan)
     monkeypatch.chdir(tmp_path)
     Path("s.yaml").write_text("train: {lr: 1}")
@@ -135,7 +135,7 @@ import sys
 from jaxft.cli import main
 good = ["--help", "run --help", "export --help", "bench --help", "report --help"]
 codes = [main(w.split()) for w in [*good, "run missing.yaml", "rnu", "export x", "report x", "bench --widths 0"]]
-from jaxft import config, trials
+from jaxft.study import config, trials
 trials.expand(config.load(None))
 print(codes, [m for m in ("jax", "flax", "transformers", "numpy", "pandas") if m in sys.modules])
 """
@@ -153,7 +153,8 @@ print(codes, [m for m in ("jax", "flax", "transformers", "numpy", "pandas") if m
 )
 def test_virtual_devices(code, env, expected):
     found = python(
-        f"from jaxft import config, machine; machine.divide(config.load(None, ['--pool.devices={code}']).pool.devices);"
+        "from jaxft import machine; from jaxft.study import config;"
+        f"machine.divide(config.load(None, ['--pool.devices={code}']).pool.devices);"
         "import jax; print(jax.local_device_count())",
         **env,
     )
@@ -165,7 +166,7 @@ import sys, time, types
 def run(study, **how):
     print("training", flush=True)
     time.sleep(60)
-sys.modules["jaxft.train"] = types.SimpleNamespace(run=run)
+sys.modules["jaxft.loop.train"] = types.SimpleNamespace(run=run)
 from jaxft.cli import main
 sys.exit(main(["run", "my study.yaml", "--fresh", "--train.lr", "1"]))
 """

@@ -9,11 +9,13 @@ import pytest
 import toys
 from conftest import USERS
 
-from jaxft import config, groups, models, optim, replica, trials
+from jaxft import models, optim
 from jaxft.data import batch
+from jaxft.engine import groups, replica
+from jaxft.engine.pool import Pool
+from jaxft.engine.recipe import Shared
 from jaxft.models import compact
-from jaxft.pool import Pool
-from jaxft.recipe import Shared
+from jaxft.study import config, trials
 from jaxft.types import Split
 
 WORD, POSITION = compact.WORD, compact.POSITION

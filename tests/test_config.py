@@ -6,11 +6,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jaxft import config
-from jaxft.check import check
-from jaxft.config import SeedGrid, StopConfig, Study, TaskConfig, TrainConfig
 from jaxft.errors import BadInput
-from jaxft.study import KEYS, build, flat
+from jaxft.study import KEYS, build, config, flat
+from jaxft.study.check import check
+from jaxft.study.config import SeedGrid, StopConfig, Study, TaskConfig, TrainConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxft import config, groups, methods, others, spec, tasks
-from jaxft.study import flat
+from jaxft import methods, tasks
+from jaxft.engine import groups
+from jaxft.members import spec
+from jaxft.study import config, flat, others
+from jaxft.study.trials import expand
 from jaxft.tasks.others import match
-from jaxft.trials import expand
 from jaxft.types import Split, Task
 
 ROOT = Path(__file__).parents[1]

@@ -15,10 +15,12 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from test_deberta import V3
 from test_families import BART
 
-from jaxft import cli, cost, forecast, memory, methods, models, replica, scale
+from jaxft import cli, cost, forecast, methods, models
+from jaxft.cost import scale
 from jaxft.data import batch
+from jaxft.engine import memory, replica
+from jaxft.follow.news import duration
 from jaxft.models.known import known
-from jaxft.news import duration
 from jaxft.study import Study
 from jaxft.types import Split
 
@@ -328,7 +330,7 @@ def test_a_checkpoint_holds_three_numbers_a_parameter_and_the_order_of_the_data(
 
 def test_the_predictions_for_the_paper_are_those_of_the_formula(capsys):
     """The README's table is what its own code prints, and no faster than the matmuls of a trial allow, by hand."""
-    text = (Path(cost.__file__).parents[1] / "launch" / "README.md").read_text()
+    text = (Path(cost.__file__).parents[2] / "launch" / "README.md").read_text()
     code = re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)[1]
     exec(compile(code, "README.md", "exec"), {})
     printed = capsys.readouterr().out
@@ -440,7 +442,7 @@ def test_a_plan_shows_bound_and_chips_and_a_record_beside(study, capsys, monkeyp
 @pytest.mark.slow
 def test_the_quickstart_can_be_planned(capsys):
     """With what this machine measures of itself."""
-    study = cost.__file__.replace("jaxft/cost.py", "configs/quickstart.yaml")
+    study = cost.__file__.replace("jaxft/cost/__init__.py", "configs/quickstart.yaml")
     assert cli.main(["plan", study]) == 0
     out = capsys.readouterr().out
     assert "16 trials" in out

@@ -9,9 +9,10 @@ import pytest
 import toys
 from test_roberta import unigram
 
-from jaxft import cli, models, store
+from jaxft import cli, models
 from jaxft.data.batch import first_fit, gather, pad
 from jaxft.errors import BadInput
+from jaxft.folder import store
 from jaxft.models import checkpoint as files
 from jaxft.models import family
 from jaxft.models.deberta_v2 import places, read_kind, skewed

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import runs
 
-from jaxft import cli, config, store, train
+from jaxft import cli
 from jaxft.errors import Note
-from jaxft.flight import Stopped
-from jaxft.store import Part, Store
-from jaxft.trials import expand
+from jaxft.folder import store
+from jaxft.folder.store import Part, Store
+from jaxft.loop import train
+from jaxft.loop.flight import Stopped
+from jaxft.study import config
+from jaxft.study.trials import expand
 
 GREETING = re.compile(r"\[Gloo\] Rank \d+ is connected to \d+ peer ranks.*")
 

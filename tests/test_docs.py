@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jaxft import cli, config, options, trials
+from jaxft import cli
+from jaxft.study import config, options, trials
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("jaxft", "configs", "launch", "notebooks")

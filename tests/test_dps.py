@@ -12,13 +12,14 @@ import oracles
 import pytest
 import toys
 
-from jaxft import methods, replica
+from jaxft import methods
 from jaxft.data import batch
+from jaxft.engine import replica
+from jaxft.engine.pool import Pool
+from jaxft.engine.replica import Replica
 from jaxft.methods._stages import kept, stage
 from jaxft.methods.dps_mix import scored
-from jaxft.pool import Pool
-from jaxft.replica import Replica
-from jaxft.trials import Length
+from jaxft.study.trials import Length
 from jaxft.types import Ctx
 
 KINDS = ("dps_dense", "dps_mix")

@@ -14,11 +14,15 @@ import toys
 from studies import Quiet, rows, study
 from test_families import FAMILIES
 
-from jaxft import cli, export, groups, models, replay, store, train
+from jaxft import cli, models
 from jaxft.data.batch import pad
+from jaxft.engine import groups
 from jaxft.errors import BadInput
+from jaxft.folder import store
+from jaxft.loop import train
 from jaxft.models import checkpoint, family
-from jaxft.trials import expand
+from jaxft.study.trials import expand
+from jaxft.trained import export, replay
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ import toys
 from test_deberta import V3
 from test_lstm import SETTINGS
 
-from jaxft import members, methods, replica, tree
+from jaxft import members, methods, tree
 from jaxft.data import batch
+from jaxft.engine import replica
+from jaxft.engine.recipe import Shared
 from jaxft.errors import BadInput
-from jaxft.recipe import Shared
 
 BART = {
     "model_type": "bart",

@@ -9,11 +9,13 @@ import pytest
 import toys
 from studies import Quiet, Until, rows, same_bits, study
 
-from jaxft import checkpoint, store, train
-from jaxft.checkpoint import Checkpoints, Parked, Unreadable
+from jaxft.engine import checkpoint
+from jaxft.engine.checkpoint import Checkpoints, Parked, Unreadable
+from jaxft.engine.recipe import Replica
 from jaxft.errors import Note
-from jaxft.flight import Stopped
-from jaxft.recipe import Replica
+from jaxft.folder import store
+from jaxft.loop import train
+from jaxft.loop.flight import Stopped
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,12 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from jaxft import checkpoint, config, models, store, tasks, trials
+from jaxft import models, tasks
+from jaxft.engine import checkpoint
+from jaxft.engine.recipe import Replica
 from jaxft.errors import BadInput, Note
-from jaxft.recipe import Replica
-from jaxft.study import KEYS
+from jaxft.folder import store
+from jaxft.study import KEYS, config, trials
 
 SECONDS = 60
 """Longer than this is a hang; two cores are shared."""

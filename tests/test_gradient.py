@@ -11,16 +11,19 @@ import toys
 from studies import Quiet, same_bits, study
 from test_flight import stopped
 
-from jaxft import groups, release, store, train, tree
+from jaxft import release, tree
 from jaxft.data.batch import Layout, pad
+from jaxft.engine import groups
+from jaxft.engine.pool import Pool
+from jaxft.engine.recipe import Recipe, Shared
+from jaxft.engine.replica import mean_loss
 from jaxft.errors import BadInput
-from jaxft.pool import Pool
-from jaxft.recipe import Recipe, Shared
-from jaxft.record import Record
-from jaxft.replica import mean_loss
+from jaxft.folder import store
+from jaxft.folder.store import Store
+from jaxft.loop import train
+from jaxft.loop.record import Record
 from jaxft.status import Status
-from jaxft.store import Store
-from jaxft.trials import Length, expand
+from jaxft.study.trials import Length, expand
 from jaxft.types import Method
 
 LAYERS = ["embeddings", "layers/0", "layers/1", "pooler", "classifier"]
@@ -72,7 +75,8 @@ def test_packed_rows_train_as_padded_ones_do(encoder, packed, monkeypatch):
     needed = one.places[:10].max(axis=1) // 8 + 1
     assert {2, 3} <= set(needed), "all batches take the same number of rows: nothing rare"
     monkeypatch.setattr(
-        "jaxft.replica.first_fit", lambda lengths, width: 0 * lengths + width * jnp.arange(4, dtype=jnp.int32)[None, :]
+        "jaxft.engine.replica.first_fit",
+        lambda lengths, width: 0 * lengths + width * jnp.arange(4, dtype=jnp.int32)[None, :],
     )
     start, other, expected = trained(pool(toys.recipe(model, layout=Layout(4, 8, most=4)), shared))
     assert (other.places == 8 * np.arange(4)).all()

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import runs
 
-from jaxft import cli, processes, store
+from jaxft import cli
+from jaxft.engine import processes
+from jaxft.folder import store
 
 SEED = int(os.environ.get("JAXFT_SOAK_SEED", "1"))
 ALONE = processes.HEARTBEAT + 30

@@ -7,7 +7,8 @@ import pytest
 import toys
 from studies import Quiet, study
 
-from jaxft import store, train
+from jaxft.folder import store
+from jaxft.loop import train
 
 TRIALS, SLOTS = 10_000, 64  # on each of 8 devices
 PAGE = 4096

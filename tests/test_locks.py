@@ -16,18 +16,17 @@ import pytest
 from endings import ended, study, task
 from fsspec.implementations.memory import MemoryFileSystem
 
-from jaxft import locks
 from jaxft.errors import BadInput, Note
-from jaxft.folder import Folder
-from jaxft.locks import Part
-from jaxft.store import DATA_SETS, Store, load
-from jaxft.trials import expand, share
+from jaxft.folder import Folder, locks
+from jaxft.folder.locks import Part
+from jaxft.folder.store import DATA_SETS, Store, load
+from jaxft.study.trials import expand, share
 
 HOLD = """if True:
     import sys
     from jaxft.errors import BadInput
-    from jaxft.store import Store, Part
-    from jaxft.trials import expand, read_shard
+    from jaxft.folder.store import Store, Part
+    from jaxft.study.trials import expand, read_shard
     from endings import study
     try:
         shard = read_shard(sys.argv[2]) if sys.argv[2] else None
@@ -208,7 +207,7 @@ def test_one_waits_for_another_that_reads_and_writes(tmp_path):
     code = """if True:
         import sys, time
         from jaxft.folder import Folder
-        from jaxft.locks import alone
+        from jaxft.folder.locks import alone
         folder = Folder.at(sys.argv[1])
         with alone(folder):
             print("in", flush=True)

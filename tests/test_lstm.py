@@ -13,12 +13,15 @@ import pytest
 import toys
 from studies import Quiet, rows
 
-from jaxft import config, models, networks, replica, train
+from jaxft import models, networks
 from jaxft.data.batch import Layout, first_fit, gather
+from jaxft.engine import replica
 from jaxft.errors import BadInput
+from jaxft.loop import train
 from jaxft.models import recurrence
 from jaxft.models.recurrence import recur
 from jaxft.networks.lstm import TYPE
+from jaxft.study import config
 from jaxft.types import Batch, Split
 
 LENGTHS = (5, 1, 9, 3, 7)

@@ -11,9 +11,11 @@ import oracles
 import pytest
 import toys
 
-from jaxft import checkpoint, keys, members, methods, replica, spec
+from jaxft import keys, members, methods
+from jaxft.engine import checkpoint, replica
+from jaxft.engine.rehearse import STILL
 from jaxft.errors import BadInput
-from jaxft.rehearse import STILL
+from jaxft.members import spec
 from jaxft.types import Ctx, Method, Out, same
 
 NAMES = oracles.names()

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import toys
 
-from jaxft import keys, methods, replica
+from jaxft import keys, methods
 from jaxft.data.batch import Layout, gather
+from jaxft.engine import replica
+from jaxft.engine.recipe import Shared
+from jaxft.engine.rehearse import rehearse
 from jaxft.errors import BadInput
 from jaxft.methods import _apart
-from jaxft.recipe import Shared
-from jaxft.rehearse import rehearse
 from jaxft.types import Ctx, Out, same
 
 

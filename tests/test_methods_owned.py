@@ -10,13 +10,15 @@ import pytest
 import toys
 from safetensors.numpy import load
 
-from jaxft import checkpoint, config, groups, keys, methods, models, optim, replica, tree, trials
+from jaxft import keys, methods, models, optim, tree
 from jaxft.data import batch
+from jaxft.engine import checkpoint, groups, replica
+from jaxft.engine.recipe import Shared
 from jaxft.errors import BadInput
 from jaxft.methods import adapter, lora
 from jaxft.models import checkpoint as files
 from jaxft.models import compact, ports
-from jaxft.recipe import Shared
+from jaxft.study import config, trials
 from jaxft.types import Method
 
 KINDS = {"bert": toys.BERT, "roberta": toys.ROBERTA}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxft.data.order import plan, quotas
-from jaxft.trials import Length, Seeds
+from jaxft.study.trials import Length, Seeds
 
 
 def rows(

@@ -8,14 +8,17 @@ import toys
 from studies import Quiet, rows, same_bits, study
 from test_flight import stopped
 
-from jaxft import groups, metrics, others, store, train
+from jaxft import metrics
 from jaxft.data import batch
 from jaxft.data.batch import pad
+from jaxft.engine import groups
 from jaxft.errors import BadInput
+from jaxft.folder import store
+from jaxft.loop import train
 from jaxft.stats import predictions, scores
-from jaxft.study import EvalConfig, SeedGrid, Study
+from jaxft.study import EvalConfig, SeedGrid, Study, others
+from jaxft.study.trials import expand
 from jaxft.tasks.others import match
-from jaxft.trials import expand
 
 NLI = ("entailment", "neutral", "contradiction")
 TWO = {"entailment": ("entailment",), "not_entailment": ("neutral", "contradiction")}

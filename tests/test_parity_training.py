@@ -8,8 +8,8 @@ import pytest
 import toys
 
 from jaxft import optim
+from jaxft.engine.pool import Pool
 from jaxft.models import checkpoint as files
-from jaxft.pool import Pool
 
 torch = pytest.importorskip("torch", reason="torch is not installed: parity is not checked")
 transformers = pytest.importorskip("transformers")

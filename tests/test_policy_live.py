@@ -9,9 +9,11 @@ import pytest
 import toys
 from studies import MOVING, Quiet, Until, rows, same_bits, study
 
-from jaxft import cli, policies, store, train
+from jaxft import cli, policies
 from jaxft.errors import BadInput
-from jaxft.flight import Stopped
+from jaxft.folder import store
+from jaxft.loop import train
+from jaxft.loop.flight import Stopped
 from jaxft.stats.replay import replay
 
 POLICY = "start_many(fraction=0.4, keep=2)"

@@ -7,10 +7,10 @@ import toys
 from conftest import USERS
 from jax import monitoring
 
-from jaxft import programs
 from jaxft.data.batch import Layout
-from jaxft.pool import Pool
-from jaxft.scheduler import Scheduler
+from jaxft.engine import programs
+from jaxft.engine.pool import Pool
+from jaxft.loop.scheduler import Scheduler
 from jaxft.status import Status
 
 pytestmark = pytest.mark.usefixtures("all_optimised")

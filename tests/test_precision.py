@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import toys
 
-from jaxft import config, keys, methods, models, replica, store, tasks, train
+from jaxft import keys, methods, models, tasks
 from jaxft.data.batch import pad
-from jaxft.pool import Pool
-from jaxft.study import TaskConfig
+from jaxft.engine import replica
+from jaxft.engine.pool import Pool
+from jaxft.folder import store
+from jaxft.loop import train
+from jaxft.study import TaskConfig, config
 
 BATCH = 32
 

@@ -10,10 +10,13 @@ import sources
 import toys
 from studies import Quiet, study
 
-from jaxft import cli, export, store, train
+from jaxft import cli
 from jaxft.errors import BadInput
+from jaxft.folder import store
+from jaxft.loop import train
 from jaxft.models import checkpoint
-from jaxft.predict import predict
+from jaxft.trained import export
+from jaxft.trained.predict import predict
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,15 @@ import toys
 from studies import Quiet, same_bits, study
 from test_flight import stopped
 
-from jaxft import groups, models, probe, store, train
+from jaxft import models
 from jaxft.data.batch import pad
+from jaxft.engine import groups, probe
 from jaxft.errors import BadInput
-from jaxft.others import Other
+from jaxft.folder import store
+from jaxft.loop import train
 from jaxft.study import EvalConfig, SeedGrid, Study
-from jaxft.trials import expand
+from jaxft.study.others import Other
+from jaxft.study.trials import expand
 
 
 def clouds(classes: int, n: int = 200, width: int = 12, seed: int = 0):

@@ -7,10 +7,12 @@ import studies
 import toys
 from studies import Quiet, same_bits
 
-from jaxft import groups, members, methods, models, optim, programs, train
+from jaxft import members, methods, models, optim
+from jaxft.engine import groups, programs
+from jaxft.engine.pool import Pool
+from jaxft.loop import train
 from jaxft.models import compact
-from jaxft.pool import Pool
-from jaxft.trials import expand
+from jaxft.study.trials import expand
 from jaxft.types import Method
 
 

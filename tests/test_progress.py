@@ -7,11 +7,11 @@ import pytest
 from endings import ended, study
 from rich.console import Console
 
-from jaxft.grid import clean, grid
-from jaxft.news import Begun, News, Tally, duration
-from jaxft.progress import Progress
-from jaxft.store import Store, load
-from jaxft.trials import expand
+from jaxft.folder.store import Store, load
+from jaxft.follow.grid import clean, grid
+from jaxft.follow.news import Begun, News, Tally, duration
+from jaxft.follow.progress import Progress
+from jaxft.study.trials import expand
 
 
 def followed(live: bool, width: int = 80, encoding: str = "utf-8"):

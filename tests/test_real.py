@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxft import policies, store, train
+from jaxft import policies
+from jaxft.folder import store
+from jaxft.loop import train
 from jaxft.stats.replay import replay
 from jaxft.stats.scores import read
 from jaxft.study import EvalConfig, PoolConfig, SeedGrid, Study, TaskConfig, TrainConfig

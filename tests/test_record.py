@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import jaxft
-from jaxft.record import Record
-from jaxft.trials import Length, Seeds, Trial
+from jaxft.loop.record import Record
+from jaxft.study.trials import Length, Seeds, Trial
 
 LABELS = np.array([0, 1, 1])
 RIGHT = np.array([[1, 0], [0, 1], [0, 1]], np.float32)

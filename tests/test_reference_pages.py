@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from test_deberta import V3
 
-from jaxft import config, members, tasks
+from jaxft import members, tasks
 from jaxft.bench.inputs import LENGTHS
 from jaxft.data.files import Table
 from jaxft.errors import BadInput
 from jaxft.models import _reference as of_models
 from jaxft.models import family
 from jaxft.models.known import SIZES
-from jaxft.study import TaskConfig
+from jaxft.study import TaskConfig, config
+from jaxft.study.trials import expand
 from jaxft.tasks import _reference as of_tasks
-from jaxft.trials import expand
 
 ROOT = Path(__file__).parents[1]
 STUDIES = ROOT / "configs" / "README.md"

@@ -8,9 +8,10 @@ import pytest
 import toys
 from studies import Quiet, study
 
-from jaxft import methods, train
+from jaxft import methods
+from jaxft.engine.rehearse import rehearse
 from jaxft.errors import BadInput
-from jaxft.rehearse import rehearse
+from jaxft.loop import train
 from jaxft.types import Method
 
 PICKY = """
@@ -80,7 +81,7 @@ def base(tmp_path):
 )
 def test_a_method_that_objects_ends_the_run_before_it_begins(base, tmp_path, where, found, monkeypatch):
     """In any hook; it sees the names and shapes of the real model. No pool is made, and there is no run folder."""
-    monkeypatch.setattr("jaxft.pool.Pool.__init__", lambda *_, **__: pytest.fail("a pool was made"))
+    monkeypatch.setattr("jaxft.engine.pool.Pool.__init__", lambda *_, **__: pytest.fail("a pool was made"))
     settings = study(base, tmp_path, method=f"picky(where='{where}')")
     with pytest.raises(BadInput) as caught:
         train.run(settings, progress=Quiet())

@@ -19,11 +19,13 @@ from endings import ended, study
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from jaxft import cli, config, release, store
+from jaxft import cli, release
 from jaxft.errors import BadInput
-from jaxft.record import Record
-from jaxft.store import Ended, Evaluation, Store
-from jaxft.trials import Length, expand
+from jaxft.folder import store
+from jaxft.folder.store import Ended, Evaluation, Store
+from jaxft.loop.record import Record
+from jaxft.study import config
+from jaxft.study.trials import Length, expand
 
 NAN = math.nan
 

@@ -9,8 +9,8 @@ import pytest
 import toys
 
 from jaxft.data.batch import pack
-from jaxft.pool import Pool
-from jaxft.recipe import Recipe
+from jaxft.engine.pool import Pool
+from jaxft.engine.recipe import Recipe
 from jaxft.status import Status
 from jaxft.types import Method, Tx, same
 

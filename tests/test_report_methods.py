@@ -12,11 +12,11 @@ from pages import read as parse
 from scipy import stats
 
 from jaxft import report
+from jaxft.folder.store import Store
 from jaxft.report import about_methods, about_training
 from jaxft.stats.compare import holm
 from jaxft.stats.scores import read
-from jaxft.store import Store
-from jaxft.trials import expand
+from jaxft.study.trials import expand
 
 SEEDS = 8
 BETTER = {

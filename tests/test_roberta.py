@@ -14,10 +14,12 @@ from tokenizers.pre_tokenizers import Metaspace, Sequence, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import UnigramTrainer
 
-from jaxft import config, models, store, tasks, train
+from jaxft import models, tasks
 from jaxft.data.batch import pad
+from jaxft.folder import store
+from jaxft.loop import train
 from jaxft.models import checkpoint as files
-from jaxft.study import TaskConfig
+from jaxft.study import TaskConfig, config
 
 SHORT = ["w1 w2", "w24 w3 w17"]
 LONG = ["w5 unheard", "w9"]

@@ -5,8 +5,8 @@ import random
 import pytest
 from endings import study
 
-from jaxft.scheduler import Scheduler
-from jaxft.trials import expand
+from jaxft.loop.scheduler import Scheduler
+from jaxft.study.trials import expand
 
 STUDIES = {
     # steps of the trials, steps between evaluations

@@ -12,14 +12,17 @@ import toys
 from studies import Quiet, rows, same_bits, study
 from test_flight import stopped
 
-from jaxft import best as files
-from jaxft import groups, metrics, shards, soups, store, train
-from jaxft.best import Best
+from jaxft import metrics
 from jaxft.data.batch import pad
+from jaxft.engine import groups
 from jaxft.errors import BadInput, Note
-from jaxft.folder import Folder
+from jaxft.folder import Folder, shards, store
+from jaxft.loop import train
 from jaxft.study import EvalConfig, SeedGrid, Study
-from jaxft.trials import expand
+from jaxft.study.trials import expand
+from jaxft.trained import best as files
+from jaxft.trained import soups
+from jaxft.trained.best import Best
 
 KEYS = ["kind", "alpha", "init_seed", "of", "split"]
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxft import members, spec
+from jaxft import members
 from jaxft.errors import BadInput
-from jaxft.members import Argument
-from jaxft.spec import Call
+from jaxft.members import Argument, spec
+from jaxft.members.spec import Call
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}z", fullmatch=True)
 VALUES = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.text()

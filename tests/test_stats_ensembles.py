@@ -11,8 +11,9 @@ import pytest
 from handmade import predicting, scores
 from scipy import stats
 
-from jaxft import metrics, store
+from jaxft import metrics
 from jaxft.errors import BadInput
+from jaxft.folder import store
 from jaxft.stats import measures, predictions
 from jaxft.stats.ensembles import ensemble
 from jaxft.stats.multibootstrap import multibootstrap

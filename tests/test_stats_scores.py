@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from endings import study
 
-from jaxft import release, store
+from jaxft import release
 from jaxft.errors import BadInput
+from jaxft.folder import store
 from jaxft.stats.scores import Scores, read
 
 HEAD = "init_seed,order_seed,score\n"

@@ -10,14 +10,17 @@ import pytest
 import yaml
 from endings import ended, study, task
 
-from jaxft import config, rows
 from jaxft.errors import BadInput
-from jaxft.store import DATA_SETS, Store, load
-from jaxft.trials import expand
+from jaxft.folder import rows
+from jaxft.folder.store import DATA_SETS, Store, load
+from jaxft.study import config
+from jaxft.study.trials import expand
 
 
 def test_the_run_folder_needs_no_jax():
-    code = "import sys, jaxft.store, jaxft.progress; sys.exit('jax' in sys.modules or 'flax' in sys.modules)"
+    code = (
+        "import sys, jaxft.folder.store, jaxft.follow.progress; sys.exit('jax' in sys.modules or 'flax' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -13,8 +13,8 @@ import pytest
 from endings import ended, study, task
 
 from jaxft.errors import BadInput
-from jaxft.store import DATA_SETS, Store, load
-from jaxft.trials import expand
+from jaxft.folder.store import DATA_SETS, Store, load
+from jaxft.study.trials import expand
 
 
 class Killed(BaseException):
@@ -237,9 +237,9 @@ def test_two_processes_do_not_write_to_one_folder(tmp_path):
     code = """if True:
         import sys
         from jaxft.errors import BadInput
-        from jaxft.config import load
-        from jaxft.store import Store
-        from jaxft.trials import expand
+        from jaxft.study.config import load
+        from jaxft.folder.store import Store
+        from jaxft.study.trials import expand
         study = load(sys.argv[1] + "/study.yaml")
         try:
             Store.open(sys.argv[1], study, {}, expand(study))

@@ -6,7 +6,7 @@ from test_data_batch import WORDS, tiny
 from transformers import AutoTokenizer
 
 from jaxft import metrics, tasks
-from jaxft.config import TaskConfig
+from jaxft.study.config import TaskConfig
 from jaxft.tasks import glue as glue_tasks
 
 FOLDERS = {"mrpc": "MRPC", "rte": "RTE", "cola": "CoLA", "sst2": "SST-2"}

@@ -10,9 +10,9 @@ from test_data_batch import on_device, read
 from test_tasks import TINY, load
 
 from jaxft import tasks
-from jaxft.config import TaskConfig
 from jaxft.data.batch import width
 from jaxft.errors import BadInput, Note
+from jaxft.study.config import TaskConfig
 
 METRICS = {"cola": "mcc", "stsb": "pearson_spearman", "mrpc": "accuracy_f1", "qqp": "accuracy_f1"}
 

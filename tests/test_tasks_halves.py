@@ -9,8 +9,8 @@ from test_data_batch import tiny
 from test_tasks import COLUMNS, TINY, load, write
 
 from jaxft import tasks
-from jaxft.config import TaskConfig
 from jaxft.errors import BadInput
+from jaxft.study.config import TaskConfig
 from jaxft.tasks import halves
 from jaxft.tasks.source import Raw, Source
 

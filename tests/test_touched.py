@@ -11,12 +11,13 @@ import pytest
 import toys
 from jax.stages import Compiled
 
-from jaxft import keys, methods, models, optim, replica, touched
+from jaxft import keys, methods, models, optim, touched
 from jaxft.data.batch import Layout, pack
+from jaxft.engine import replica
+from jaxft.engine.recipe import Entry, Replica, Report, Shared
 from jaxft.models import operations
 from jaxft.models.compact import WORD
 from jaxft.networks import lstm
-from jaxft.recipe import Entry, Replica, Report, Shared
 from jaxft.touched import Rows
 from jaxft.types import Method
 

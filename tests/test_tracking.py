@@ -10,11 +10,12 @@ import studies
 import toys
 from endings import study
 
-from jaxft import cli, tracking, train
+from jaxft import cli, tracking
 from jaxft.errors import BadInput
-from jaxft.news import Begun, News
-from jaxft.store import load
-from jaxft.trials import expand
+from jaxft.folder.store import load
+from jaxft.follow.news import Begun, News
+from jaxft.loop import train
+from jaxft.study.trials import expand
 
 
 class Kept:
@@ -151,7 +152,7 @@ def test_wandb_itself_takes_it(tmp_path):
     pytest.importorskip("wandb", reason="needs the extra `tracking`")
     endings.folder(tmp_path / "run", study())
     code = (
-        "from jaxft import tracking; from jaxft.news import Begun, News; from jaxft.study import Study;"
+        "from jaxft import tracking; from jaxft.follow.news import Begun, News; from jaxft.study import Study;"
         "(t,) = tracking.load_all([\"wandb(mode='offline')\"]); t.start(Begun(Study(), 'run', 6, 0));"
         "t.block(News(2, (), 100, 2.0, 1.5, 10, 0, True)); t.finish('run')"
     )

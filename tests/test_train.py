@@ -12,10 +12,13 @@ import toys
 import yaml
 from studies import Quiet, rows, same_bits, study
 
-from jaxft import cli, forecast, groups, memory, store, train
+from jaxft import cli, forecast
 from jaxft.bench import ours
+from jaxft.engine import groups, memory
 from jaxft.errors import BadInput, Note
-from jaxft.trials import expand
+from jaxft.folder import store
+from jaxft.loop import train
+from jaxft.study.trials import expand
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxft import members, trials
-from jaxft.config import EvalConfig, SeedGrid, StopConfig, Study, TaskConfig, TrainConfig
+from jaxft import members
 from jaxft.errors import BadInput
-from jaxft.study import PoolConfig
-from jaxft.trials import Seeds, expand, group, identify, read_shard, seeds, share
+from jaxft.study import PoolConfig, trials
+from jaxft.study.config import EvalConfig, SeedGrid, StopConfig, Study, TaskConfig, TrainConfig
+from jaxft.study.trials import Seeds, expand, group, identify, read_shard, seeds, share
 
 SMALL = SeedGrid(init=1, order=1)
 INF = float("inf")
@@ -240,7 +240,7 @@ def test_a_key_that_is_new_gives_old_trials_no_other_name():
 
 def test_identity_is_the_same_in_every_process():
     code = (
-        "from jaxft.trials import *; from jaxft.config import *;"
+        "from jaxft.study.trials import *; from jaxft.study.config import *;"
         "print(expand(Study(seeds=SeedGrid(init=1, order=1)))[0].id)"
     )
     command = [sys.executable, "-c", code]

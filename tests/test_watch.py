@@ -10,14 +10,16 @@ from studies import Quiet
 from studies import study as real
 from toys import settings
 
-from jaxft import cli, live, train, view
+from jaxft import cli
 from jaxft.folder import Folder
-from jaxft.live import Live
-from jaxft.news import Begun, Flying, News
-from jaxft.store import Store
-from jaxft.trials import expand
-from jaxft.view import Shown
-from jaxft.watch import Reader, lines, watch
+from jaxft.folder.store import Store
+from jaxft.follow import live, view
+from jaxft.follow.live import Live
+from jaxft.follow.news import Begun, Flying, News
+from jaxft.follow.view import Shown
+from jaxft.follow.watch import Reader, lines, watch
+from jaxft.loop import train
+from jaxft.study.trials import expand
 
 
 def plain(found) -> list[str]:

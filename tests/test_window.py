@@ -9,13 +9,15 @@ import toys
 from studies import Quiet, same_bits
 from test_pool import equal, outcome
 
-from jaxft import groups, methods, train
+from jaxft import methods
 from jaxft.data import batch
 from jaxft.data.batch import Layout
 from jaxft.data.window import NONE, Windows
+from jaxft.engine import groups
+from jaxft.engine.pool import Pool
 from jaxft.errors import BadInput
-from jaxft.pool import Pool
-from jaxft.trials import expand
+from jaxft.loop import train
+from jaxft.study.trials import expand
 
 
 def test_a_window_has_the_examples_that_are_asked_for_and_no_others():

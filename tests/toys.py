@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from jaxft import keys, models, optim
 from jaxft.data import batch
+from jaxft.engine.recipe import Entry, Recipe, Shared
 from jaxft.models import checkpoint as files
-from jaxft.recipe import Entry, Recipe, Shared
-from jaxft.trials import Length, Seeds
+from jaxft.study.trials import Length, Seeds
 from jaxft.types import Method, Model, Out, Split, same
 
 

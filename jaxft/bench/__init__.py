@@ -5,11 +5,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from jaxft import config, members, spec
+from jaxft import members
 from jaxft.bench import record
 from jaxft.errors import BadInput
-from jaxft.members import nearest
-from jaxft.study import Study
+from jaxft.members import nearest, spec
+from jaxft.study import Study, config
 
 __all__ = ["ABOUT", "Asked", "read", "run"]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxft import store
-from jaxft.news import Begun, News
+from jaxft.folder import store
+from jaxft.follow.news import Begun, News
 
 BASE = {
     "task": {"n_train": 320},

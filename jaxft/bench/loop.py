@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxft.bench.encoder import Single, Stacked
-from jaxft.groups import Group
+from jaxft.engine.groups import Group
 from jaxft.study import TrainConfig
 from jaxft.types import Split
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import jax
 
-from jaxft import groups, train, trials
 from jaxft.bench import Asked, record, rounds, session, table
 from jaxft.bench.ours import Ours
+from jaxft.engine import groups
+from jaxft.engine.groups import Group
+from jaxft.engine.memory import held
 from jaxft.errors import BadInput, line
-from jaxft.groups import Group
-from jaxft.memory import held
-from jaxft.study import Study
+from jaxft.loop import train
+from jaxft.study import Study, trials
 
 CANNOT = (BadInput, jax.errors.JaxRuntimeError)
 """What may keep a single method from being measured: it does not fit the model or the task, or there is no memory."""

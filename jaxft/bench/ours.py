@@ -10,15 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft import groups
 from jaxft.bench import rounds
 from jaxft.bench.rounds import Round
 from jaxft.data import order
+from jaxft.engine import groups
+from jaxft.engine.groups import Group
+from jaxft.engine.memory import DoesNotFit
+from jaxft.engine.pool import Pool
 from jaxft.errors import BadInput
-from jaxft.groups import Group
-from jaxft.memory import DoesNotFit
-from jaxft.pool import Pool
-from jaxft.trials import Trial
+from jaxft.study.trials import Trial
 
 APART = 10_007  # between the order seeds of a trial in one round and in the next
 ATTEMPTS = 3  # at a turn

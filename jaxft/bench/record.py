@@ -41,7 +41,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def about(devices: list) -> dict[str, Any]:
     """When, where and with what: part of every row.
 
-    `chip` is the name that `cost.py` has for the kind of accelerator, else the kind itself.
+    `chip` is the name that `jaxft.cost` has for the kind of accelerator, else the kind itself.
     """
     kind = devices[0].device_kind
     machine = {

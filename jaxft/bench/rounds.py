@@ -100,7 +100,7 @@ def quiet(patience: float = PATIENCE) -> float:
 
 
 class Formula(NamedTuple):
-    """What a replica-step must do, and what this machine reaches; see `cost.py`."""
+    """What a replica-step must do, and what this machine reaches; see `jaxft.cost`."""
 
     shapes: Mapping[str, tuple[int, ...]]
     """Of what a replica trains."""

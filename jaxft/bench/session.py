@@ -8,18 +8,20 @@ from typing import Any
 
 import jax
 
-from jaxft import ceilings, groups, models, study, train, trials
+from jaxft import models, study
 from jaxft.bench import Asked, peers, record, rounds, table
 from jaxft.bench.loop import Job
 from jaxft.bench.ours import Ours
 from jaxft.bench.peers import Absent, Peer
 from jaxft.bench.rounds import Formula
-from jaxft.ceilings import Ceilings
-from jaxft.cost import Chip
+from jaxft.cost import Chip, ceilings
+from jaxft.cost.ceilings import Ceilings
+from jaxft.engine import groups
+from jaxft.engine.groups import Group
 from jaxft.errors import BadInput
-from jaxft.groups import Group
+from jaxft.loop import train
 from jaxft.networks.lstm import TYPE
-from jaxft.study import Study
+from jaxft.study import Study, trials
 
 BUSY = 0.1  # of a core: more than a process may use that has nothing to do
 

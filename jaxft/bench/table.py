@@ -9,7 +9,7 @@ from rich.text import Text
 
 from jaxft.bench.rounds import EPOCHS, EVALUATIONS
 from jaxft.cost import Bound
-from jaxft.memory import size
+from jaxft.engine.memory import size
 
 WIDTH = 120  # where no terminal says more
 

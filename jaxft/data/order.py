@@ -6,7 +6,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from jaxft import keys
-from jaxft.trials import Length, Seeds
+from jaxft.study.trials import Length, Seeds
 from jaxft.types import Anywhere
 
 

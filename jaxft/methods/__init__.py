@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
-from jaxft import members, spec
-from jaxft.spec import numbers
+from jaxft import members
+from jaxft.members import spec
+from jaxft.members.spec import numbers
 from jaxft.types import Ctx, Hyper, Method, Params, Tx, unchanged
 
 __all__ = ["Layer", "chain", "load", "numbers"]

@@ -4,10 +4,12 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jaxft import members, spec
+from jaxft import members
 from jaxft.errors import BadInput
+from jaxft.members import spec
+from jaxft.members.sections import parts
 
 PAGE = Path(__file__).with_name("README.md")
 RECORDS = Path(__file__).parents[1] / "bench" / "records"
@@ -21,20 +23,6 @@ them, a number for each record; "-" is not measured.
 
 This page is made by `{COMMAND}` from the methods' signatures and docstrings: change those, not the page.
 """
-
-
-class Section(NamedTuple):
-    """A docstring, in parts."""
-
-    line: str
-    rule: str
-    """What comes between its first line and the next part."""
-    marked: dict[str, str]
-    """By its word: "Owns", "Off", "Hazards"."""
-    refused: dict[str, str]
-    """As "Refused": what raises BadInput."""
-    arguments: dict[str, str]
-    source: str
 
 
 def page(records: Path = RECORDS) -> str:
@@ -52,24 +40,6 @@ def page(records: Path = RECORDS) -> str:
     table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
     sections = [_section(name, [each for each in measured if each["method"] == name]) for name in names]
     return "\n".join([HEAD, table, "", *sections])
-
-
-def parts(text: str) -> Section:
-    """A docstring, taken apart.
-
-    Args:
-        text: as `members.docstring` gives it, with "Owns:", "Off:", "Hazards:", "Args:" and "Source:" where there.
-    """
-    words = ("Owns", "Off", "Hazards", "Args", "Raises", "Source")
-    first, *pieces = re.split(rf"^({'|'.join(words)}):", text, flags=re.MULTILINE)
-    line, _, rule = first.partition("\n")
-    found = {word: body.strip("\n") for word, body in zip(pieces[::2], pieces[1::2], strict=True)}
-    described = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", found.get("Args", ""), flags=re.MULTILINE)
-    marked = {word: _flat(found[word]) for word in words[:3] if word in found}
-    arguments = {name: _flat(about) for name, about in described}
-    raised = re.sub(r"BadInput: | \(when the method is traced\)", "", _flat(found.get("Raises", "")))
-    refused = {"Refused": raised} if raised else {}
-    return Section(line, rule.strip("\n"), marked, refused, arguments, _flat(found.get("Source", "")))
 
 
 def _row(name: str, measured: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -160,10 +130,6 @@ def _read(line: str) -> dict[str, Any]:
     except ValueError:  # a bench was interrupted
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _listed(words: list[str]) -> str:

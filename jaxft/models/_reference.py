@@ -14,7 +14,7 @@ import jax
 
 from jaxft import members, models, networks
 from jaxft.errors import BadInput
-from jaxft.methods._reference import parts
+from jaxft.members.sections import parts
 from jaxft.models import checkpoint, torchfile
 from jaxft.models.bart import CALLED
 from jaxft.models.family import Family

@@ -8,8 +8,9 @@ No jax here.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jaxft import members, spec
+from jaxft import members
 from jaxft.errors import BadInput
+from jaxft.members import spec
 
 Config = Mapping[str, Any]
 

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from jaxft.errors import BadInput
+from jaxft.members.ranges import Count, Natural
 from jaxft.networks import Config, Made, Network
-from jaxft.ranges import Count, Natural
 
 TYPE = "jaxft-lstm"
 """What its config says for `model_type`; `models/lstm.py` is what reads it."""

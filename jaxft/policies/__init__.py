@@ -1,8 +1,8 @@
 """Who of many trials goes on, one file each: the file's name is the policy's name in a study. No jax here.
 
 A policy is a function `median(grace: float = 0.2) -> Policy` with a type and a default for every argument. It ranks
-trials against each other, so it is asked between blocks, on the host; rules about one replica alone are in `stop.py`.
-A study asks its policy, and `stats/replay.py` any, by way of `contest.py`.
+trials against each other, so it is asked between blocks, on the host; rules about one replica alone are in
+`engine/stop.py`. A study asks its policy, and `stats/replay.py` any, by way of `contest.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxft import members, spec
+from jaxft import members
 from jaxft.errors import BadInput
+from jaxft.members import spec
 
 STOP, WAIT, GO = -1, 0, 1
 """Verdicts on a trial that has come to a rung."""

@@ -23,11 +23,11 @@ import pyarrow as pa
 
 from jaxft import folder
 from jaxft.errors import BadInput, line
+from jaxft.folder.rows import COLUMNS, GRADIENT, NUMBER
+from jaxft.folder.store import Run
 from jaxft.release import foreign, selection
 from jaxft.release.foreign import Foreign
 from jaxft.release.selection import Row
-from jaxft.rows import COLUMNS, GRADIENT, NUMBER
-from jaxft.store import Run
 
 _TRIALS = ("trial", "task", "init_seed", "order_seed", "status", "reason", "steps", "metric", "best_score",
            "best_step", "final_score")  # fmt: skip

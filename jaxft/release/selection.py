@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxft import yaml12
 from jaxft.errors import BadInput
+from jaxft.folder.store import Run
 from jaxft.members import nearest
-from jaxft.store import Run
-from jaxft.trials import expand
+from jaxft.study import yaml12
+from jaxft.study.trials import expand
 
 Row = dict[str, Any]
 """A trial, by column."""

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxft import spec
 from jaxft.errors import BadInput
+from jaxft.members import spec
 from jaxft.report import figures
 from jaxft.report.about_studies import told
 from jaxft.report.page import Chapter

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 import jaxft
-from jaxft import config
 from jaxft.report import about_methods, about_seeds, about_sizes, about_studies, about_training, page
 from jaxft.report.part import Part
 from jaxft.report.summary import summary
 from jaxft.report.words import count, listed
 from jaxft.stats.scores import Scores
+from jaxft.study import config
 
 PARTS = (
     about_seeds.grid,

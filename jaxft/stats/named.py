@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from jaxft import members, spec
+from jaxft import members
 from jaxft.errors import BadInput
+from jaxft.members import spec
 from jaxft.stats.cells import short
 
 

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxft import release, store
+from jaxft import release
 from jaxft.errors import BadInput
-from jaxft.folder import URL
+from jaxft.folder import URL, store
+from jaxft.folder.store import Run
 from jaxft.release import foreign
 from jaxft.stats import named, table
 from jaxft.stats.cells import Frame, short
 from jaxft.stats.table import Table
-from jaxft.store import Run
-from jaxft.trials import Seeds, expand
+from jaxft.study.trials import Seeds, expand
 
 
 class Scores(NamedTuple):

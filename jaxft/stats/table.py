@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from jaxft.errors import BadInput
-from jaxft.rows import COLUMNS
+from jaxft.folder.rows import COLUMNS
 from jaxft.stats import matrix
 from jaxft.stats.cells import EXPECTED, NOTHING, Frame, Line, is_number, is_whole, lines, number, short, whole
-from jaxft.trials import Seeds
+from jaxft.study.trials import Seeds
 
 NEEDED = ("init_seed", "order_seed", "score")
 STATUS = ("completed", "diverged", "stopped")

@@ -7,14 +7,14 @@ from importlib import import_module
 from typing import Any
 
 from jaxft import metrics
-from jaxft.config import TaskConfig
 from jaxft.data import cache
 from jaxft.data.tokenise import fingerprint, tokenise
 from jaxft.errors import BadInput
+from jaxft.study.config import TaskConfig
+from jaxft.study.trials import size
 from jaxft.tasks import halves
 from jaxft.tasks.own import OWN
 from jaxft.tasks.source import Columns, Source
-from jaxft.trials import size
 from jaxft.types import Split, Task
 
 

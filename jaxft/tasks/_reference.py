@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from jaxft import metrics, tasks
-from jaxft.config import TaskConfig
-from jaxft.methods._reference import parts
+from jaxft.members.sections import parts
+from jaxft.study.config import TaskConfig
 from jaxft.tasks.source import DATA_SETS, Columns, Name
 
 PAGE = Path(__file__).with_name("README.md")

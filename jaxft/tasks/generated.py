@@ -8,7 +8,7 @@ set by either, so that half of a score is about words of which only the pretrain
 
 from random import Random
 
-from jaxft.config import TaskConfig
+from jaxft.study.config import TaskConfig
 from jaxft.tasks import grammar
 from jaxft.tasks.source import Raw, Source, refuse
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxft.config import TaskConfig
 from jaxft.data import files
 from jaxft.data.files import Table
 from jaxft.errors import BadInput
+from jaxft.study.config import TaskConfig
 from jaxft.tasks.source import USUAL, Columns, Name, Source, raw, refuse, tables
 
 HUB = "nyu-mll/glue"

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxft.config import TaskConfig
 from jaxft.data import files
 from jaxft.data.files import Table
 from jaxft.errors import BadInput, Note
+from jaxft.study.config import TaskConfig
 from jaxft.tasks.source import Columns, Name, Source, raw, refuse, tables
 
 

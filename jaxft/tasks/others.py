@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from jaxft import tasks
 from jaxft.data.tokenise import fingerprint, tokenise
 from jaxft.errors import BadInput
-from jaxft.others import ALSO, Other
+from jaxft.study.others import ALSO, Other
 from jaxft.types import Split, Task
 
 

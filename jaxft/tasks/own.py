@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from jaxft.config import TaskConfig
 from jaxft.data.files import Table
 from jaxft.errors import BadInput
+from jaxft.study.config import TaskConfig
 from jaxft.tasks import text
 from jaxft.tasks.source import Columns, Source, refuse
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxft.config import TaskConfig
 from jaxft.data import files, hub, tfds
 from jaxft.data.files import Table
 from jaxft.data.library import Library
 from jaxft.errors import BadInput
+from jaxft.study.config import TaskConfig
 
 
 class Raw(NamedTuple):

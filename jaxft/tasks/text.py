@@ -1,8 +1,8 @@
 """Texts of your own with classes or numbers: TSV, CSV, JSON lines, or a data set of `datasets` or TFDS."""
 
-from jaxft.config import TaskConfig
 from jaxft.data.files import Table
 from jaxft.errors import BadInput
+from jaxft.study.config import TaskConfig
 from jaxft.tasks.source import Columns, Source, label_names, raw, tables
 
 

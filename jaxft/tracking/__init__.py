@@ -4,7 +4,7 @@ Hundreds of trials as hundreds of runs tell nobody anything: a run is one run th
 at its end how good the best of n trials is, and the curves of a few: the best, the middle one, the worst.
 
 A tracker is a function with a type and a default for every argument, in a file of its name. It returns what is called
-for each study with it, and makes a `Writer`. What else follows a run is a `jaxft.news.Listener`.
+for each study with it, and makes a `Writer`. What else follows a run is a `jaxft.follow.news.Listener`.
 """
 
 import math
@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from jaxft import members, spec
+from jaxft import members
 from jaxft.errors import BadInput
-from jaxft.news import Begun, Listener, News, Tally
+from jaxft.folder.store import Run, load
+from jaxft.follow.news import Begun, Listener, News, Tally
+from jaxft.members import spec
 from jaxft.stats.cells import Frame
 from jaxft.stats.draws import expected_maximum
-from jaxft.store import Run, load
 from jaxft.study import Study
 
 EVERY = 10.0

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxft import config
 from jaxft.errors import BadInput
 from jaxft.folder import URL
-from jaxft.study import Study
+from jaxft.study import Study, config
 from jaxft.tracking import Tracker, absent
 
 

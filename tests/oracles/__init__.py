@@ -27,11 +27,12 @@ import pytest
 import toys
 from jax.core import Tracer
 
-from jaxft import keys, methods, optim, replica
+from jaxft import keys, methods, optim
+from jaxft.engine import replica
+from jaxft.engine.recipe import Entry, Recipe, Replica, Shared
 from jaxft.models import bert
 from jaxft.models.checkpoint import LEAVES
 from jaxft.models.dropout import Dropout
-from jaxft.recipe import Entry, Recipe, Replica, Shared
 from jaxft.types import Method, Params, same
 
 STEPS, PER_EPOCH, EVERY, WIDTH, CLASSES = 20, 5, 5, 8, 3
