@@ -4,6 +4,7 @@ A key is made from a seed and from names: never from a position in a split, neve
 so that adding a parameter, a layer or a method moves no other draw.
 """
 
+from functools import partial
 from math import prod
 from zlib import crc32
 
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float, Key, UInt
 from jaxft.study.trials import Seeds
 
 IMPL = "threefry2x32"  # exact under vmap on every platform; rbg draws a whole vmapped batch from its first key
+PART = 8192  # words, which stay in a core's cache
 
 
 def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
@@ -38,7 +40,20 @@ def at(key: Key[Array, ""], count) -> Key[Array, ""]:
 
 def bits(key: Key[Array, ""], count: int) -> UInt[Array, " count"]:
     """`count` random words of 32 bits, the same as `jax.random.bits` gives."""
-    return words(key, lax.iota(jnp.uint32, count))
+    at_once = lambda key: words(key, lax.iota(jnp.uint32, count))  # noqa: E731
+    if count < 2 * PART:
+        return at_once(key)
+    return lax.platform_dependent(key, cpu=partial(_in_parts, count), default=at_once)
+
+
+def _in_parts(count: int, key: Key[Array, ""]) -> UInt[Array, " count"]:
+    """The same, part by part: a loop, which XLA does not make again wherever a word or a half of it is read.
+
+    A CPU would draw each word four times for dropout: for its two halves, forward and backward.
+    """
+    begin = jnp.arange(0, count, PART, dtype=jnp.uint32)
+    drawn = lax.map(lambda first: words(key, first + lax.iota(jnp.uint32, PART)), begin)
+    return drawn.reshape(-1)[:count]
 
 
 @jax.jit

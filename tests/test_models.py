@@ -159,7 +159,7 @@ def test_dropout_at_rate_0_is_no_dropout(tiny):
     assert (Dropout(None, 0.5)("a", x) == x).all()
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+@pytest.mark.parametrize("count", [1, 2, 7, 1000, *(2 * keys.PART + more for more in (-1, 0, 1, keys.PART + 5))])
 def test_random_bits_are_those_of_jax(count):
     """Word for word, also under vmap."""
     many = jnp.stack([keys.named(_key(seed), "x") for seed in (0, 1, 2**32 - 1)])
@@ -303,6 +303,29 @@ def test_in_bfloat16_the_logits_alone_are_exact(tiny, kind):
     exact, lower = [{"float32"}], [{"bfloat16"}]
     assert dots == 2 * exact + 8 * lower + 4 * lower + exact + 6 * lower + lower + exact
     assert jax.eval_shape(low.apply, params, batch).logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("sizes", [(24, 8), (8, 24), (8, 8)])
+def test_the_gradients_of_a_product_are_those_of_jax(sizes, dtype):
+    """Whichever operand is turned round for the kernel's, which is in float32 and not rounded; also under vmap."""
+    x, kernel, g = (
+        jax.random.normal(_key(seed), (3, *shape))
+        for seed, shape in enumerate([(2, 5, sizes[0]), sizes, (2, 5, sizes[1])])
+    )
+    x, g = x.astype(dtype), g.astype(dtype)
+
+    def ours(x, kernel, g):
+        return jax.vjp(lambda x, kernel: operations.product(x, kernel, kernel.astype(dtype)), x, kernel)[1](g)
+
+    def exact(x, kernel, g):
+        return jax.vjp(jnp.matmul, x.astype("float32"), kernel.astype(dtype).astype("float32"))[1](g.astype("float32"))
+
+    for run in (jax.vmap, lambda f: lambda *all: jax.tree.map(lambda *each: jnp.stack(each), *map(f, *all))):
+        (dx, dkernel), (dx_exact, dkernel_exact) = run(ours)(x, kernel, g), run(exact)(x, kernel, g)
+        assert (dx.dtype, dkernel.dtype) == (x.dtype, kernel.dtype)
+        np.testing.assert_allclose(dkernel, dkernel_exact, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(dx, dx_exact, rtol=1e-5, atol=1e-5 if dtype == "float32" else 0.05)
 
 
 @pytest.mark.parametrize("gradient", [operations.scattered, operations.summed])

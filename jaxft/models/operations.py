@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +28,17 @@ def _product(x, kernel, rounded):
 
 def _unproduct(saved, g):
     x, rounded, like = saved
-    rows = x.reshape(-1, x.shape[-1]).T
-    return g @ rounded.T, jnp.matmul(rows, g.reshape(-1, g.shape[-1]), preferred_element_type=like.dtype), None
+    x, rows = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    # A CPU transposes one of the two in memory, element by element: the narrower one.
+    turned = x.shape[-1] > rows.shape[-1]
+    outer = partial(_outer, dtype=like.dtype)
+    dkernel = lax.platform_dependent(x, rows, cpu=lambda x, g: outer(g, x).T if turned else outer(x, g), default=outer)
+    return g @ rounded.T, dkernel, None
+
+
+def _outer(x: Float[Array, "N I"], g: Float[Array, "N O"], dtype: Any) -> Float[Array, "I O"]:
+    """The sum over rows of their outer products."""
+    return jnp.matmul(x.T, g, preferred_element_type=dtype)
 
 
 product.defvjp(_product, _unproduct)
