@@ -28,12 +28,11 @@ def _product(x, kernel, rounded):
 
 def _unproduct(saved, g):
     x, rounded, like = saved
-    x, rows = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    outer, both = partial(_outer, dtype=like.dtype), (x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1]))
+    if x.shape[-1] <= g.shape[-1]:
+        return g @ rounded.T, outer(*both), None
     # A CPU transposes one of the two in memory, element by element: the narrower one.
-    turned = x.shape[-1] > rows.shape[-1]
-    outer = partial(_outer, dtype=like.dtype)
-    dkernel = lax.platform_dependent(x, rows, cpu=lambda x, g: outer(g, x).T if turned else outer(x, g), default=outer)
-    return g @ rounded.T, dkernel, None
+    return g @ rounded.T, lax.platform_dependent(*both, cpu=lambda x, g: outer(g, x).T, default=outer), None
 
 
 def _outer(x: Float[Array, "N I"], g: Float[Array, "N O"], dtype: Any) -> Float[Array, "I O"]:
