@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Without bytecode, which is made of what is imported: most of these packages' files never are.
+# Bytecode is made of what is imported: most of these packages' files never are. Where a shell forbids Python to keep it, each
+# process would begin with seven seconds of compiling.
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 RUFF := $(BIN)/ruff
 CODE := jaxft tests

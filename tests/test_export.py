@@ -232,15 +232,16 @@ def test_more_trials_than_slots_and_another_width(ran, tmp_path, monkeypatch):
         np.testing.assert_allclose(logits(one.folder, run), recorded(run, one.trial, "final"), atol=1e-4)
 
 
-def test_other_data_or_another_model_are_refused(base, tmp_path):
-    settings = toys.settings(tmp_path / "own") | {"seeds": {"init": 1, "order": 1}}
-    train.run(study(settings, tmp_path), progress=Quiet())
-    file = tmp_path / "own" / "data" / "train.tsv"
+def test_other_data_or_another_model_are_refused(base, ran, tmp_path):
+    file = Path(base["task"]["path"]) / "train.tsv"
     before = file.read_text()
     lines = before.splitlines()
     file.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
-    with pytest.raises(BadInput, match=r"task is .* was .* model and data have to be as they were"):
-        list(export.export(tmp_path / "run", tmp_path / "out", best=1))
+    try:
+        with pytest.raises(BadInput, match=r"task is .* was .* model and data have to be as they were"):
+            list(export.export(ran, tmp_path / "out", best=1))
+    finally:
+        file.write_text(before)
     assert not (tmp_path / "out").exists()
 
 
