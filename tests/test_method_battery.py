@@ -103,13 +103,13 @@ def test_two_replicas_in_one_program_are_as_each_alone(name, compiled):
         pairs[1] = step(*pairs[1]), pairs[1][1]
     (one, other), w0 = [pair[0] for pair in pairs], stacked([pair[1] for pair in pairs])
     many = stacked([one, other])
-    for count in range(6 + recipe.before):
+    for count in range(8 + recipe.before):
         if count == 3:
             before = len(compiled)
         many = jax.vmap(step)(many, w0)
     assert len(compiled) == before, "a later step compiled something"
     for place, alone in enumerate((one, other)):
-        for _ in range(6 + recipe.before):
+        for _ in range(8 + recipe.before):
             alone = step(alone, pairs[place][1])
         found = jax.tree.map(lambda x, place=place: x[place], many)
         assert int(found.step) == int(alone.step) >= 3
