@@ -21,6 +21,15 @@ def processor(*fields: str) -> str:
         return platform.processor() or platform.machine()
 
 
+def vectors() -> str | None:
+    """The widest vector instructions of the processor that matmuls use, as Linux calls them; None if it names none.
+
+    Processors of one name may differ in them: AMD EPYC has avx2 or avx512f.
+    """
+    known = processor("flags", "Features").split()  # as Intel and AMD, and as Arm call them
+    return next((name for name in ("avx512f", "avx2", "avx", "sse2", "sve", "asimd") if name in known), None)
+
+
 def divide(count: int | Literal["auto"] = "auto", processes: int = 1) -> None:
     """Gives a CPU as many virtual devices as `pool.devices` asks for, or one per core; no other platform cares.
 

@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from jaxft import bench, cli, cost, members, models, optim, tasks
+from jaxft import bench, cli, cost, machine, members, models, optim, tasks
 from jaxft.bench import inputs, ours, peers, record, rounds, session, table
 from jaxft.bench.ours import Ours
 from jaxft.bench.rounds import Figures, Formula, Round, Spread
@@ -283,9 +283,10 @@ def started(tmp_path: Path, group: groups.Group, slots: int, *words: str):
 def threads():
     """torch has as many threads after a test as before."""
     torch = pytest.importorskip("torch", reason="torch is not installed: the peers are not compared with ours")
-    before = torch.get_num_threads()
+    before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     yield
     torch.set_num_threads(before)
+    torch.set_float32_matmul_precision(precision)
 
 
 @pytest.mark.usefixtures("threads")
@@ -307,6 +308,35 @@ def test_a_peer_trains_as_we_do(tmp_path, group, padding):
     dev = group.task.evals["dev"]
     logits = torch.cat(loop.evaluate(loop.batches(dev, [np.arange(8), np.arange(8, len(dev.labels))])))
     np.testing.assert_allclose(logits, pool.run(0).logits["dev"][0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_peer_knows_whether_its_matmuls_are_exact(tmp_path, group):
+    import torch
+
+    from jaxft.bench.loop import Loop, Setting
+
+    loop = Loop(started(tmp_path, group, 1)[1], Setting("longest", 1))
+    assert loop.exact()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not loop.exact()
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_peer_asks_onednn_only_where_that_is_exact(tmp_path, group, monkeypatch, exact):
+    from jaxft.bench.loop import Loop
+
+    asked = []
+    monkeypatch.setattr(Loop, "exact", lambda self: asked.append(self.setting) or exact)
+    monkeypatch.setattr(peers, "trial_time", lambda loop: 1.0 if loop.setting.onednn else 2.0)
+    monkeypatch.setattr(peers, "cores", lambda: 1)
+    _, job = started(tmp_path, group, 1)
+    found = peers.fastest(job, "longest")
+    assert [setting.onednn for setting in asked] == [True]
+    assert found.setting.onednn == exact
+    lowered = job._replace(train=config.load(None, ["--train.precision=bfloat16"]).train)
+    assert not peers.fastest(lowered, "longest").setting.onednn
 
 
 @pytest.mark.usefixtures("threads")
@@ -458,6 +488,7 @@ def test_a_bench_prints_its_table_and_adds_to_its_record(words, monkeypatch, cap
         assert (row["model"], row["lengths"], row["study"]["train.batch_size"]) == ("model", "text", 4)
         assert row["versions"]["jax"] == jax.__version__
         assert row["machine"]["cores"] >= 1
+        assert row["machine"]["vectors"] == machine.vectors()
     (headline,) = [row for row in found if "trials_per_hour" in row]
     assert headline["figures"]["ratio"] is None
     assert headline["trials_per_hour"] == max(row["figures"]["trials"] for row in found)

@@ -161,6 +161,20 @@ def test_virtual_devices(code, env, expected):
     assert found.stdout.split() == [str(expected)], found.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "widest"),
+    [
+        ("fpu sse2 avx avx2 avx512f avx512dq", "avx512f"),
+        ("fpu sse2 avx avx2", "avx2"),
+        ("fp asimd sve", "sve"),
+        ("x86_64", None),
+    ],
+)
+def test_the_widest_vectors(monkeypatch, flags, widest):
+    monkeypatch.setattr(machine, "processor", lambda *fields: flags)
+    assert machine.vectors() == widest
+
+
 STOPPABLE = """
 import sys, time, types
 def run(study, **how):

@@ -16,6 +16,8 @@ from jaxft.engine.groups import Group
 from jaxft.study import TrainConfig
 from jaxft.types import Split
 
+EXACT = 2.0**-18  # of what a matmul adds up: float32 loses far less, bfloat16 far more
+
 
 class Job(NamedTuple):
     """What every peer trains: the same as ours."""
@@ -43,6 +45,8 @@ class Setting(NamedTuple):
     optimizer: str = "fused"
     autocast: bool = False
     """Linear maps in bfloat16."""
+    onednn: bool = False
+    """Matmuls in float32 by oneDNN, of which torch must know that they may be rounded to bfloat16; see `Loop.exact`."""
     compiled: bool = False
     replicas: int = 1
     """That are trained at once; more than one are stacked by torch.func."""
@@ -92,6 +96,24 @@ class Loop:
             logits = [self.model.logits(batch) for batch in data]
         self.model.evaluating(False)
         return [x.float().cpu() for x in logits]
+
+    def exact(self) -> bool:
+        """Whether its linear maps, and their gradients, are as exact as float32.
+
+        They are with oneDNN where it could win nothing by bfloat16.
+        """
+        self._prepare()
+        torch, rows = self.torch, self.job.train.batch_size * self.job.max_length
+        draw = torch.Generator().manual_seed(0)
+        layers = {n: p for n, p in self.model.params.items() if "embeddings" not in n}
+        for outputs, inputs in {p.shape[-2:] for p in layers.values() if p.ndim > 1}:
+            drawn = [torch.randn(*s, generator=draw) for s in ((rows, inputs), (outputs, inputs), (rows, outputs))]
+            x, kernel, g = drawn
+            for a, b in ((x, kernel.T), (g, kernel), (g.T, x)):
+                error = (a @ b).double() - a.double() @ b.double()
+                if (error.abs() > EXACT * (a.double().abs() @ b.double().abs())).any():
+                    return False
+        return True
 
     def held(self) -> int:
         """Bytes of parameters and the optimizer's state."""
@@ -172,4 +194,4 @@ class Loop:
         if self.torch.get_num_threads() != self.setting.threads:
             self.torch.set_num_threads(self.setting.threads)
         exact = self.job.train.precision in ("highest", "bfloat16")
-        self.torch.set_float32_matmul_precision("highest" if exact else "high")
+        self.torch.set_float32_matmul_precision("medium" if self.setting.onednn else "highest" if exact else "high")

@@ -1,5 +1,6 @@
 """The others as they are compared with us: each at its fastest setting, on batches of our trials."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -111,12 +112,13 @@ def fastest(job: Job, padding: str, replicas: Sequence[int] = (1,)) -> Loop:
         ("attention", ["eager"]),
         ("optimizer", ["foreach"]),
         ("autocast", [False] if bfloat16 and on_cpu else []),
+        ("onednn", [True] if on_cpu and not bfloat16 else []),
         ("replicas", replicas[1:]),
     ):
         for value in values:
             try:
                 other = Loop(job, best._replace(**{field: value}))
-                took = trial_time(other)
+                took = trial_time(other) if not other.setting.onednn or other.exact() else math.inf
             except Exception:  # torch raises what it likes, of memory above all
                 continue
             if took < spent:

@@ -11,7 +11,7 @@ from typing import Any
 from jaxft import __version__
 from jaxft.cost import CHIPS
 from jaxft.errors import BadInput
-from jaxft.machine import cores, processor
+from jaxft.machine import cores, processor, vectors
 
 
 def check(path: Path) -> None:
@@ -49,6 +49,7 @@ def about(devices: list) -> dict[str, Any]:
         "devices": len(devices),
         "kind": kind,
         "cpu": processor("model name"),
+        "vectors": vectors(),
         "cores": cores(),
     }
     versions = {"jaxft": __version__, "python": platform.python_version()}
