@@ -26,8 +26,13 @@ def vectors() -> str | None:
 
     Processors of one name may differ in them: AMD EPYC has avx2 or avx512f.
     """
-    known = processor("flags", "Features").split()  # as Intel and AMD, and as Arm call them
+    known = _features().split()
     return next((name for name in ("avx512f", "avx2", "avx", "sse2", "sve", "asimd") if name in known), None)
+
+
+def _features() -> str:
+    """What the processor can do, in words."""
+    return processor("flags", "Features")  # as Intel and AMD, and as Arm call them
 
 
 def divide(count: int | Literal["auto"] = "auto", processes: int = 1) -> None:
@@ -55,5 +60,5 @@ def keep_programs() -> None:
 
     if jax.config.values["jax_compilation_cache_dir"] is None:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        kind = crc32(processor("flags", "Features").encode())  # as Intel and AMD, and as Arm call them
+        kind = crc32(_features().encode())
         jax.config.update("jax_compilation_cache_dir", str(root / "jaxft" / f"xla-{kind:08x}"))

@@ -281,7 +281,7 @@ def started(tmp_path: Path, group: groups.Group, slots: int, *words: str):
 
 @pytest.fixture
 def threads():
-    """torch has as many threads after a test as before."""
+    """torch has as many threads, and as exact matmuls, after a test as before."""
     torch = pytest.importorskip("torch", reason="torch is not installed: the peers are not compared with ours")
     before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     yield

@@ -105,13 +105,14 @@ class Loop:
         self._prepare()
         torch, rows = self.torch, self.job.train.batch_size * self.job.max_length
         draw = torch.Generator().manual_seed(0)
-        layers = {n: p for n, p in self.model.params.items() if "embeddings" not in n}
-        for outputs, inputs in {p.shape[-2:] for p in layers.values() if p.ndim > 1}:
-            drawn = [torch.randn(*s, generator=draw) for s in ((rows, inputs), (outputs, inputs), (rows, outputs))]
-            x, kernel, g = drawn
+        kernels = {p.shape[-2:] for name, p in self.model.params.items() if p.ndim > 1 and "embeddings" not in name}
+        for outputs, inputs in kernels:
+            sizes = (rows, inputs), (outputs, inputs), (rows, outputs)
+            x, kernel, g = (torch.randn(*size, generator=draw) for size in sizes)
             for a, b in ((x, kernel.T), (g, kernel), (g.T, x)):
-                error = (a @ b).double() - a.double() @ b.double()
-                if (error.abs() > EXACT * (a.double().abs() @ b.double().abs())).any():
+                wide = a.double(), b.double()
+                error = (a @ b).double() - wide[0] @ wide[1]
+                if (error.abs() > EXACT * (wide[0].abs() @ wide[1].abs())).any():
                     return False
         return True
 

@@ -1,6 +1,5 @@
 """The others as they are compared with us: each at its fastest setting, on batches of our trials."""
 
-import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -118,7 +117,9 @@ def fastest(job: Job, padding: str, replicas: Sequence[int] = (1,)) -> Loop:
         for value in values:
             try:
                 other = Loop(job, best._replace(**{field: value}))
-                took = trial_time(other) if not other.setting.onednn or other.exact() else math.inf
+                took = trial_time(other)
+                if other.setting.onednn and not other.exact():
+                    continue
             except Exception:  # torch raises what it likes, of memory above all
                 continue
             if took < spent:
