@@ -69,6 +69,7 @@ def mix(
 
     In the gradient of the softmax, the sum over keys of weights times their gradients is taken as that of the outcome
     times its gradient, over d instead of T (Dao et al. 2022, "FlashAttention", appendix B.4): a pass less over Q x T.
+    Each product has its outcome turned round: XLA's CPU would turn the weights, Q x T numbers where that has Q x d.
     """
     return _mix(q, k, v, mask, factor, bias)[0]
 
@@ -77,18 +78,20 @@ def _mix(q, k, v, mask, factor, bias):
     scores = jnp.einsum("rqhd,rkhd->rhqk", q, k).astype(jnp.float32)
     scores = scores if bias is None else scores + bias
     weights = jax.nn.softmax(jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)).astype(v.dtype)
-    mixed = jnp.einsum("rhqk,rkhd->rqhd", (weights * factor).astype(v.dtype), v)
+    mixed = jnp.einsum("rhqk,rkhd->rhqd", (weights * factor).astype(v.dtype), v).transpose(0, 2, 1, 3)
     return mixed, (q, k, v, factor, weights, mixed, None if bias is None else jnp.zeros((), bias.dtype))
 
 
 def _unmix(saved, g):
     q, k, v, factor, weights, mixed, biased = saved
     total = jnp.sum((g * mixed).astype(jnp.float32), axis=-1).transpose(0, 2, 1)[..., None]
-    dv = jnp.einsum("rhqk,rqhd->rkhd", (weights * factor).astype(v.dtype), g)
+    dv = jnp.einsum("rqhd,rhqk->rhdk", g, (weights * factor).astype(v.dtype)).transpose(0, 3, 1, 2)
     dscores = weights * (jnp.einsum("rqhd,rkhd->rhqk", g, v).astype(jnp.float32) * factor - total)
     dbias = None if biased is None else dscores.astype(biased.dtype)
     dscores = dscores.astype(q.dtype)
-    return jnp.einsum("rhqk,rkhd->rqhd", dscores, k), jnp.einsum("rhqk,rqhd->rkhd", dscores, q), dv, None, None, dbias
+    dq = jnp.einsum("rhqk,rkhd->rhqd", dscores, k).transpose(0, 2, 1, 3)
+    dk = jnp.einsum("rqhd,rhqk->rhdk", q, dscores).transpose(0, 3, 1, 2)
+    return dq, dk, dv, None, None, dbias
 
 
 mix.defvjp(_mix, _unmix)
