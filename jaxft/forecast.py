@@ -13,7 +13,7 @@ import numpy as np
 from jaxft import cost, models, policies
 from jaxft.cost import Bound, Chip, ceilings
 from jaxft.cost.scale import COUNTS, SLICES, Deal, Prediction, deal, predict
-from jaxft.engine.groups import Group, pooled, prepare
+from jaxft.engine.groups import Group, entry, pooled, prepare
 from jaxft.engine.memory import Memory, held, size
 from jaxft.engine.pool import Pool
 from jaxft.engine.work import work
@@ -93,7 +93,7 @@ def _forecast(study: Study, group: Group, before: dict, done: set[str], here: Ch
     totals = [length.total for length in group.lengths.values()]
     missing = [length.total for trial, length in group.lengths.items() if trial not in done]
     share = judged(group, study.policy, pool.slots)
-    step, evaluation = _timed(pool)
+    step, evaluation = _timed(pool, group)
     # Slots are busy until the queue is empty, and the longest trial has to be waited for.
     blocks = max(share * sum(missing) / pool.slots, *missing, 0) / group.recipe.every
     needed = work(group)
@@ -252,9 +252,10 @@ def _binds(prediction: Prediction) -> str:
     return ", ".join(words)
 
 
-def _timed(pool: Pool) -> tuple[float, float]:
-    """Seconds of a step and of an evaluation of all slots."""
+def _timed(pool: Pool, group: Group) -> tuple[float, float]:
+    """Seconds of a step and of an evaluation of all slots, each with a trial."""
     count = min(3, pool.recipe.every)
+    pool.fill({slot: entry(group.trials[slot % len(group.trials)], group) for slot in pool.own})
     pool.run(count)  # the first call is slower
     spent = []
     for steps in (0, count):

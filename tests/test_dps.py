@@ -97,7 +97,7 @@ def test_slots_at_different_steps_keep_every_bit(name):
     text = f"{name}(p=0.4, update_ratio=0.15)"  # stages of three steps
     recipe = toys.recipe(method=methods.load(methods.numbers(text)[0]), every=2)
     first, late = entry(text, 1), entry(text, 2, **{f"method.{name}.update_ratio": 0.3})
-    pool = Pool(recipe, toys.shared(), first, devices=jax.devices()[:1], slots=2, precision="highest")
+    pool = Pool(recipe, toys.shared(), first, devices=jax.devices()[:1], slots=2, precision="highest", together=True)
 
     def alone(trial, place: int, steps: int) -> Replica:
         pool.wake(toys.shared())

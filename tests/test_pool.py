@@ -16,25 +16,29 @@ from jaxft.status import Status
 pytestmark = pytest.mark.usefixtures("all_optimised")
 
 
-def make(devices=1, slots=3, recipe=None, shared=None, first=0) -> Pool:
+def make(devices=1, slots=3, recipe=None, shared=None, first=0, together=None) -> Pool:
     there = jax.devices()[first : first + devices]
-    shared = shared or toys.shared()
-    return Pool(recipe or toys.recipe(), shared, toys.entry(), devices=there, slots=slots, precision="highest")
+    return Pool(
+        recipe or toys.recipe(), shared or toys.shared(), toys.entry(), devices=there, slots=slots,
+        precision="highest", together=together,
+    )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["bag", "bert"])
+@pytest.fixture(scope="module", params=[("bag", True), ("bag", False), ("bert", True), ("bert", False)], ids=str)
 def pools(request, all_optimised):
     """A pool of 2 devices with 3 slots each, and one of the same shape on two other devices.
 
     For the bag of words a batch has fewer rows than some need, which are passed over one by one,
-    each replica at other steps.
+    each replica at other steps. Slots of a device take their steps together, or in turn. Of BERT many batches do with fewer
+    rows, and have them where slots go in turn.
     """
+    kind, together = request.param
     recipe, pretrained = toys.recipe(layout=Layout(2, 8, most=4)), None
-    if request.param == "bert":
+    if kind == "bert":
         model, pretrained = toys.bert()
-        recipe = toys.recipe(model)
+        recipe = toys.recipe(model, layout=Layout(4, 8, most=4, fewer=3))
     shared = toys.shared(pretrained=pretrained)
-    return [make(2, 3, recipe, shared, first) for first in (0, 4)]
+    return [make(2, 3, recipe, shared, first, together) for first in (0, 4)]
 
 
 def train(pool: Pool, entries: dict, blocks: int = 2) -> list:
@@ -74,6 +78,8 @@ def test_some_steps_take_further_rows_in_some_slots(pools):
     further = np.maximum(rows - pool.recipe.layout.rows, 0)
     some = set(further.ravel()) == {0, 1, 2} and (further.min(axis=0) < further.max(axis=0)).any()
     assert some != pool.recipe.layout.always
+    if pool.recipe.layout.fewer:
+        assert set((rows <= pool.recipe.layout.fewer).ravel()) == {True, False}
 
 
 @pytest.mark.parametrize("slot", [1, 5], ids=["another slot", "another device"])
@@ -184,7 +190,8 @@ def test_the_block_talks_to_nobody(pools, devices):
         assert word not in text, f"{word} in the compiled block"
 
 
-def test_memory_is_linear_in_the_slots(monkeypatch):
+@pytest.mark.parametrize("together", [True, False])
+def test_memory_is_linear_in_the_slots(monkeypatch, together):
     """Each slot more takes the same; the first alone may take a little more or less, as its axis is none.
 
     Compiled as fast as can be: what LLVM optimises is not how much memory there is.
@@ -192,7 +199,7 @@ def test_memory_is_linear_in_the_slots(monkeypatch):
     monkeypatch.setitem(programs.OPTIONS, "cpu", {k: v for k, v in programs.OPTIONS["cpu"].items() if k not in USERS})
     model, pretrained = toys.bert()
     shared = toys.shared(pretrained=pretrained)
-    totals = {slots: make(1, slots, toys.recipe(model), shared).memory.total for slots in (2, 4, 8)}
+    totals = {n: make(1, n, toys.recipe(model), shared, together=together).memory.total for n in (2, 4, 8)}
     print("bytes of a pool by slots:", totals)
     assert (totals[8] - totals[4]) / 4 == pytest.approx((totals[4] - totals[2]) / 2, rel=0.1)
 

@@ -50,7 +50,10 @@ def made(streamed: bool, method: str = "vanilla", before: int = 0) -> Pool:
     structure, _ = methods.numbers(method)
     recipe = toys.recipe(layout=Layout(2, 8, most=4), method=methods.load(structure), before=before)
     like = toys.entry(**methods.numbers(method)[1])
-    return Pool(recipe, toys.shared(), like, devices=jax.devices()[:2], slots=3, precision="highest", streamed=streamed)
+    return Pool(
+        recipe, toys.shared(), like, devices=jax.devices()[:2], slots=3, precision="highest", streamed=streamed,
+        together=True,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "before"), [("vanilla", 0), ("child_tuning_d(p=0.5)", 5)])

@@ -16,6 +16,7 @@ DRAWN = 2000  # batches from which the rows of a batch are found
 TOGETHER = 16  # replicas on a device, or so: a row more is computed for all where one of them needs it
 FURTHER = 1.5  # what such a row costs, in rows: its matmuls are small, and gradients have to be added up
 SAVING = 0.1  # what a second program, for such rows, must save at the least
+FEWER = 0.05  # what one for batches that need fewer rows must save
 
 
 class Layout(NamedTuple):
@@ -26,6 +27,8 @@ class Layout(NamedTuple):
     """Tokens of a row, T."""
     most: int
     """The most rows that a batch needs; those that it needs beyond `rows` are trained one by one."""
+    fewer: int = 0
+    """Rows that do for many a batch, where a step without the others is worth a program of its own; 0 if none is."""
 
     @property
     def always(self) -> bool:
@@ -53,7 +56,9 @@ def _rounded(length: Any) -> int:
     return -(-int(length) // 8) * 8
 
 
-def layout(train: Split, evals: Iterable[Split], batch: int, serial: float = 0.0) -> Layout:
+def layout(
+    train: Split, evals: Iterable[Split], batch: int, serial: float = 0.0, fewer: bool = False
+) -> Layout:
     """The rows that are cheapest for random batches of so many examples.
 
     Batches that need more take further rows, hence a second copy of the step in the program. Where this would save
@@ -64,6 +69,7 @@ def layout(train: Split, evals: Iterable[Split], batch: int, serial: float = 0.0
         evals: the other sets, whose examples have to fit too.
         batch: examples of a step.
         serial: what it costs, in rows, that a model reads the tokens of a row one after the other.
+        fewer: whether a step is so much work that it may be there twice, to do with fewer rows where they are enough.
     """
     least, lengths = width([train, *evals]), np.diff(np.asarray(train.offsets))
     rng = Random(0)
@@ -82,7 +88,12 @@ def layout(train: Split, evals: Iterable[Split], batch: int, serial: float = 0.0
             further = sum(1 - np.mean(needed <= most) ** TOGETHER for most in range(rows, int(needed.max())))
             usual.append((cost * (serial + rows + (serial + FURTHER) * further), Layout(rows, wide, enough)))
     best, always = min(usual, default=min(sure)), min(sure)
-    return best[1] if best[0] < (1 - SAVING) * always[0] else always[1]
+    found = best[1] if best[0] < (1 - SAVING) * always[0] else always[1]
+    needed = filled(drawn, found.width)
+    saved = {rows: (found.rows - rows) * np.mean(needed <= rows) for rows in range(int(needed.min()), found.rows)}
+    rows = max(saved, key=saved.__getitem__, default=0)
+    worth = fewer and saved and saved[rows] >= FEWER * (serial + found.rows)
+    return found._replace(fewer=rows) if worth else found
 
 
 def first_fit(lengths: Int[Array, "S B"], width: int | Int[Array, ""]) -> Int[Array, "S B"]:

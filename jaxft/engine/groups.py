@@ -28,6 +28,10 @@ from jaxft.types import Hyper, Method, Model, Task
 MOST_TOKENS = 0.25
 """The share of a device's memory that the training set's tokens may take before they stay on the host."""
 
+TWICE = 2e6
+"""From so many pretrained parameters on, without rows that no example touches, a step is worth a second program, of
+fewer rows: it is compiled in seconds, and saves some of a step each time."""
+
 
 class Group(NamedTuple):
     """Trials that share one program, and what it is made of."""
@@ -93,7 +97,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         kept, whole, model, pretrained = cut(*named, dtype)
         method = methods.load(fixed["method"])
         own = [split for name, split in task.evals.items() if name not in task.also]  # others change no training
-        layout = batch.layout(task.train, own, fixed["train.batch_size"], models.serial(checkpoint(fixed["model"])))
+        parameters, serial = sum(x.size for x in pretrained.values()), models.serial(checkpoint(fixed["model"]))
+        layout = batch.layout(task.train, own, fixed["train.batch_size"], serial, parameters > TWICE)
         shared = Shared(
             pretrained,
             compact.renumbered(task.train, kept),
@@ -131,6 +136,8 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
                 "model": checkpoint(fixed["model"]).fingerprint,
                 "task": task.fingerprint,
             }
+            if layout.fewer:
+                decided["fewer"] = layout.fewer
             if study.eval.gradient_norms:  # not `False` otherwise: older checkpoints do not say so
                 decided["gradient_norms"] = True
             added = {call.name: members.own(call.name) for call in spec.parse(fixed["method"])}

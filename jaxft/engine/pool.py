@@ -28,7 +28,7 @@ class Pool:
 
     def __init__(
         self, recipe: Recipe, shared: Shared, like: Entry, *, devices: Sequence, slots: int, precision: str,
-        streamed: bool = False,
+        streamed: bool = False, together: bool | None = None,
     ):  # fmt: skip
         """Compiles the block and its companions and makes empty slots.
 
@@ -42,6 +42,8 @@ class Pool:
                 computes in that, and is exact in the rest.
             streamed: the training set's tokens stay on the host, and those that a block reads go to the devices
                 before it, of each device its own; the same bits.
+            together: whether a device's slots take each step at once (`vmap`), or their steps of a block one slot after
+                the other, with other bits. None: as is faster, one after the other on a CPU.
 
         Raises:
             DoesNotFit: the programs need more memory than the devices have.
@@ -55,7 +57,7 @@ class Pool:
         self._like = jax.tree.map(np.asarray, like)
         told = "highest" if precision == "bfloat16" else precision
         bare, window = self._without_tokens(shared), self._windows and self._windows.empty
-        self.programs = compiled(recipe, bare, like, window, self.devices, slots, told)
+        self.programs = compiled(recipe, bare, like, window, self.devices, slots, told, together)
         self.one: Replica = self.programs.one
         self.memory = Memory.of(self.programs.memory, bare, slots, self.devices)
         if self.memory.total > self.memory.limit:

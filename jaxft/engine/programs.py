@@ -1,11 +1,12 @@
 """What a pool runs, compiled: the only file that knows of the axis R.
 
-Everything below is `replica.py` under `vmap` (slots of a device) inside `jax.shard_map` (devices), compiled ahead of
-time: a program that runs has been compiled once, and cannot compile again.
+Everything below is `replica.py` inside `jax.shard_map` (devices), compiled ahead of time: a program that runs has been
+compiled once, and cannot compile again. The slots of a device are under `vmap`; those of a core, which gains nothing by
+that, take their steps of a block one slot after the other.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -73,8 +74,9 @@ class Programs(NamedTuple):
 
 
 def compiled(
-    recipe: Recipe, shared: Shared, like: Entry, window: Window | None, devices: Sequence, slots: int, precision: str
-) -> Programs:
+    recipe: Recipe, shared: Shared, like: Entry, window: Window | None, devices: Sequence, slots: int, precision: str,
+    together: bool | None = None,
+) -> Programs:  # fmt: skip
     """The programs of a pool. The last few are kept, for the next pool of a kind in this process.
 
     Recipes are of a kind if their functions are the same ones, as they are if made from the same settings: see
@@ -88,23 +90,27 @@ def compiled(
         devices: where to run.
         slots: per device.
         precision: of matmuls in float32.
+        together: whether a device's slots take each step at once; None: on all but CPUs.
     """
+    together = devices[0].platform != "cpu" if together is None else together
     options = tuple(sorted(OPTIONS.get(devices[0].platform, {}).items()))
     shapes = map(Shapes.of, (shared, like, window))
-    return _compiled(recipe, *shapes, tuple(devices), slots, precision, options)
+    return _compiled(recipe, *shapes, tuple(devices), slots, precision, together, options)
 
 
 @lru_cache(maxsize=8)
 def _compiled(
     recipe: Recipe, shared: Shapes, like: Shapes, window: Shapes, devices: tuple, slots: int, precision: str,
-    options: tuple[tuple[str, str | bool], ...],
+    together: bool, options: tuple[tuple[str, str | bool], ...],
 ) -> Programs:  # fmt: skip
     began = time.monotonic()
     spread, everywhere = shardings(devices)
 
     def block(many: Replica, shared: Shared, steps, *window: Window) -> tuple[Replica, Report]:
-        # The loop is outside of vmap, which would trace it several times to find out what differs in it.
         shared = shared._replace(window=_first(window[0])) if window else shared
+        if not together:
+            return _in_turn(lambda one: replica.block(recipe, shared, one, steps), many)
+        # The loop is outside of vmap, which would trace it several times to find out what differs in it.
         own, within = jax.vmap(partial(replica.begin, recipe, shared))(many)
         advance = jax.vmap(partial(replica.advance, recipe, shared), (0, 0, None))
         within = lax.fori_loop(0, steps, lambda i, within: advance(own, within, i), within)
@@ -159,14 +165,28 @@ def shardings(devices: Sequence) -> tuple[NamedSharding, NamedSharding]:
     return NamedSharding(mesh, P("slots")), NamedSharding(mesh, P())
 
 
+def _in_turn(function: Callable[[Replica], tuple[Replica, Report]], many: Replica) -> tuple[Replica, Report]:
+    """What `function` makes of each replica, one after the other; it takes the place of the one before."""
+
+    def one(many: Replica, place) -> tuple[Replica, Report]:
+        new, report = function(_at(many, place))
+        put = lambda x, new: lax.dynamic_update_index_in_dim(x, new, place, 0)  # noqa: E731
+        return jax.tree.map(put, many, new), report
+
+    return lax.scan(one, many, jnp.arange(len(many.step)))
+
+
 def _placed(many: Replica, one: Replica, enters, place) -> Replica:
     """A device's replicas with `one` in a place of them, if it enters."""
 
     def leaf(old, new):
-        before = lax.dynamic_index_in_dim(old, place, keepdims=False)
-        return lax.dynamic_update_index_in_dim(old, jnp.where(enters, new, before), place, 0)
+        return lax.dynamic_update_index_in_dim(old, jnp.where(enters, new, _at(old, place)), place, 0)
 
     return jax.tree.map(leaf, many, one)
+
+
+def _at(tree, place):
+    return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, place, keepdims=False), tree)
 
 
 def _first(tree):

@@ -1,6 +1,7 @@
-"""The training of ONE model: its start, one step, its evaluation: the parts of a block. No shape here has an axis R."""
+"""The training of ONE model: its start, one step, its evaluation, and a block of them. No shape here has an axis R."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from jaxft.data.batch import Packed, first_fit, gather
 from jaxft.data.order import plan
 from jaxft.engine import stop
 from jaxft.engine.recipe import Entry, Recipe, Replica, Report, Shared
+from jaxft.rare import cond_alone
 from jaxft.status import Status
 from jaxft.study.trials import Seeds
 from jaxft.types import Anywhere, Batch, Ctx, Method, Out, Params, Tx, same, unchanged
@@ -62,24 +64,27 @@ def train_step(
     """
     method, tx = _method(recipe, replica.hp)
     hyper = replica.hp.__getitem__
-    step, total = replica.step, replica.length.total
-    training = (replica.status == Status.RUNNING) & (step < total)
-    rows = recipe.layout.rows
+    step, training = replica.step, _trains(replica)
+    rows, fewer = recipe.layout.rows, recipe.layout.fewer
     rounded = _rounded(recipe, replica) if rounded is None else rounded
     most, own = recipe.layout.most * recipe.layout.width, replica.params
     table = touched.table(recipe.model.words, method, own, most)
     if table:
         place = touched.places(_batch(recipe, shared, replica, recipe.layout.most).tokens, len(own[table]))
         own, rounded = touched.apart(own, table, most), {**rounded, **touched.told(own, table, place)}
-    loss, grads = gradient(recipe, shared, w0, replica, own, rounded, rows, jnp.int32(0))
+    given, needed = (shared, w0, replica, own, rounded, jnp.int32(0)), _rows(recipe, replica)
+    if fewer:
+        few, all_ = (partial(gradient, recipe, count) for count in (fewer, rows))
+        loss, grads = cond_alone(needed <= fewer, few, all_, *given)
+    else:
+        loss, grads = gradient(recipe, rows, *given)
     if not recipe.layout.always:
 
         def add(row, sums):
-            return jax.tree.map(jnp.add, sums, gradient(recipe, shared, w0, replica, own, rounded, 1, row))
+            return jax.tree.map(jnp.add, sums, gradient(recipe, 1, *given[:-1], row))
 
         # Hardly ever a step of it. Not a cond, through which the gradients would be copied.
-        needed = jnp.where(training, _rows(recipe, replica), rows)
-        loss, grads = lax.fori_loop(rows, needed, add, (loss, grads))
+        loss, grads = lax.fori_loop(rows, jnp.where(training, needed, rows), add, (loss, grads))
     grads = touched.joined(grads, table, place) if table else grads
     updates, opt = tx.update(grads, replica.opt, replica.params, _ctx(recipe, w0, replica))
 
@@ -101,7 +106,7 @@ def train_step(
 
 
 def gradient(
-    recipe: Recipe, shared: Shared, w0: Params, replica: Replica, own: Params, rounded: Params, rows: int,
+    recipe: Recipe, rows: int, shared: Shared, w0: Params, replica: Replica, own: Params, rounded: Params,
     skip: Int[Array, ""],
 ) -> tuple[Float[Array, ""], Params]:  # fmt: skip
     """The part that `rows` rows of a step's batch, from row `skip` on, have in its loss and its gradient.
@@ -214,6 +219,19 @@ def end(recipe: Recipe, shared: Shared, own: Params, within: Within) -> tuple[Re
     return replica, Report(replica.step, replica.status, losses, taken, examples, logits, norms)
 
 
+def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""]) -> tuple[Replica, Report]:
+    """At most so many steps and the evaluation, of one that need not wait for others: once it is over it takes none."""
+    own, within = begin(recipe, shared, replica)
+
+    def goes(carry):
+        return (carry[0] < steps) & _trains(carry[1].replica)
+
+    def take(carry):
+        return carry[0] + 1, advance(recipe, shared, own, carry[1], carry[0])
+
+    return end(recipe, shared, own, lax.while_loop(goes, take, (jnp.int32(0), within))[1])
+
+
 def upcoming(recipe: Recipe, replica: Replica) -> Int[Array, "S B"]:
     """The examples that the steps of the next block read, and perhaps others; -1 for none, and of one that is over."""
     rows = replica.plan.shape[0]
@@ -270,6 +288,11 @@ def _layers(recipe: Recipe, w0: Params, replica: Replica) -> list[str]:
 def _took(before: Replica, after: Replica) -> Bool[Array, ""]:
     """Whether a step of training lies between the two; not if it was of a lead-in, or dropped the replica."""
     return (after.step > before.step) & (before.step >= 0)
+
+
+def _trains(replica: Replica) -> Bool[Array, ""]:
+    """Whether it takes a step."""
+    return (replica.status == Status.RUNNING) & (replica.step < replica.length.total)
 
 
 def _row(recipe: Recipe, table: Int[Array, "S B"], step: Int[Array, ""]) -> Int[Array, " B"]:
