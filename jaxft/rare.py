@@ -1,7 +1,6 @@
-"""What vmap alone would make dear: a rare branch, which stays rare; a cheap one; thresholds; large replicas."""
+"""What vmap alone would make dear: a rare branch, which stays rare; a cheap one; thresholds, which are worth one."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -61,35 +60,6 @@ def cond_alone(predicate: Bool[Array, ""], cheap: Callable, usual: Callable, *op
         return out, jax.tree.map(lambda _: True, out)
 
     return call(predicate, operands)
-
-
-def in_turn(large: Callable[..., bool], function: Callable) -> Callable:
-    """The same function of arrays, in which under vmap replicas go one after the other where that is better.
-
-    Args:
-        large: whether it is, from the arguments of one replica.
-        function: not to be differentiated through.
-    """
-
-    @custom_vmap
-    def call(*arguments):
-        return function(*arguments)
-
-    @call.def_vmap
-    def many(size, batched, *arguments):
-        own = [x for x, is_batched in zip(arguments, batched, strict=True) if is_batched]
-
-        def one(function, own):
-            own = iter(own)
-            return function(*(next(own) if is_batched else x for x, is_batched in zip(arguments, batched, strict=True)))
-
-        if large(*(jax.eval_shape(lambda x: x[0], x) if b else x for x, b in zip(arguments, batched, strict=True))):
-            out = lax.map(partial(one, call), own)  # which a further vmap may find
-        else:
-            out = jax.vmap(partial(one, function), axis_size=size)(own)
-        return out, jax.tree.map(lambda _: True, out)
-
-    return call
 
 
 @jax.jit

@@ -29,8 +29,8 @@ def pools(request, all_optimised):
     """A pool of 2 devices with 3 slots each, and one of the same shape on two other devices.
 
     For the bag of words a batch has fewer rows than some need, which are passed over one by one,
-    each replica at other steps. Slots of a device take their steps together, or in turn. Of BERT many batches do with fewer
-    rows, and have them where slots go in turn.
+    each replica at other steps. Slots of a device take their steps together, or in turn. Of BERT many batches do with
+    fewer rows, and have them where slots go in turn.
     """
     kind, together = request.param
     recipe, pretrained = toys.recipe(layout=Layout(2, 8, most=4)), None

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import weakref
+from functools import partial
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from studies import Quiet, rows, same_bits, study
 from jaxft import cli, forecast
 from jaxft.bench import ours
 from jaxft.engine import groups, memory
+from jaxft.engine.pool import Pool
 from jaxft.errors import BadInput, Note
 from jaxft.folder import store
 from jaxft.loop import train
@@ -311,3 +313,32 @@ def test_what_trials_cost_and_the_longest_first(base, tmp_path):
     order = store.load(tmp_path / "b" / "run").trials
     first = order[order["n_train"] == 20]["slot"]
     assert sorted(first) == [0, 1], "those with more steps were the first to have a slot"
+
+
+def _close(one, other):
+    """Whether two runs have the same trials, with the same losses up to rounding."""
+    found = [store.load(path).losses.set_index("trial")["train_loss"].sort_index() for path in (one, other)]
+    assert list(found[0].index) == list(found[1].index)
+    np.testing.assert_allclose(*(np.stack(list(losses)) for losses in found), rtol=0, atol=1e-5)
+
+
+def test_slots_together_as_on_an_accelerator_and_in_turn_as_on_a_cpu_are_the_same(base, whole, tmp_path, monkeypatch):
+    """Up to rounding."""
+    monkeypatch.setattr(groups, "Pool", partial(Pool, together=True))
+    _close(whole, train.run(study(base, tmp_path), progress=Quiet()))
+
+
+def test_a_large_model_takes_fewer_rows_where_they_do(bert, tmp_path, monkeypatch):
+    """Which are part of the numerics, and kept with the study; the same up to rounding."""
+    for name in ("plain", "fewer"):
+        (tmp_path / name).mkdir()
+    plain = study(bert, tmp_path / "plain")
+    monkeypatch.setattr(groups, "TWICE", 0)
+    found = study(bert, tmp_path / "fewer")
+    (group,) = groups.prepare(found, expand(found))
+    assert 0 < group.recipe.layout.fewer == group.decided["fewer"] < group.recipe.layout.rows
+    train.run(found, progress=Quiet())
+    monkeypatch.undo()
+    (small,) = groups.prepare(plain, expand(plain))
+    assert small.recipe.layout == group.recipe.layout._replace(fewer=0)
+    _close(train.run(plain, progress=Quiet()), tmp_path / "fewer" / "run")

@@ -56,9 +56,7 @@ def _rounded(length: Any) -> int:
     return -(-int(length) // 8) * 8
 
 
-def layout(
-    train: Split, evals: Iterable[Split], batch: int, serial: float = 0.0, fewer: bool = False
-) -> Layout:
+def layout(train: Split, evals: Iterable[Split], batch: int, serial: float = 0.0, fewer: bool = False) -> Layout:
     """The rows that are cheapest for random batches of so many examples.
 
     Batches that need more take further rows, hence a second copy of the step in the program. Where this would save

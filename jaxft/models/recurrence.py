@@ -7,11 +7,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jaxft.rare import in_turn
-
-LARGE = 2**19
-"""Bytes of a replica's kernel, from which on a CPU's cache does not hold several of them."""
-
 
 @jax.custom_vjp
 def recur(
@@ -38,16 +33,6 @@ def recur(
 
 
 def _forward(z, rounded, keep):
-    return _ahead(rounded, z, keep)
-
-
-def _large(rounded, *_) -> bool:
-    """Whether replicas go in turn: each step reads all of the kernel, and a CPU's cache holds that of one."""
-    return jax.default_backend() == "cpu" and rounded.size * rounded.dtype.itemsize >= LARGE
-
-
-@partial(in_turn, _large)
-def _ahead(rounded, z, keep):
     def step(carry, now):
         h, c = (jnp.where(now[1][..., None], x, 0.0) for x in carry)
         i, f, g, o = jnp.split(now[0].astype(jnp.float32) + _matmul("wrh,whg->wrg", h, rounded), 4, axis=-1)
@@ -67,12 +52,7 @@ def _recur(z, kernel, rounded, keep):
 
 def _unrecur(saved, upper):
     like, rounded, keep, h, c, gates = saved
-    da, dkernel = _back(rounded, keep, h, c, gates, upper)
-    return da.astype(like.dtype), dkernel, None, None
 
-
-@partial(in_turn, _large)
-def _back(rounded, keep, h, c, gates, upper):
     def before(x):
         return jnp.where(keep[..., None], jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]), 0.0)
 
@@ -92,7 +72,8 @@ def _back(rounded, keep, h, c, gates, upper):
     _, da = lax.scan(step, (none, none), (upper, gates, c, before(c), keep), reverse=True)
     dtype = rounded.dtype
     into = partial(jnp.einsum, preferred_element_type=jnp.float32)
-    return da, into("twrh,twrg->whg", before(h).astype(dtype), da.astype(dtype))
+    dkernel = into("twrh,twrg->whg", before(h).astype(dtype), da.astype(dtype))
+    return da.astype(like.dtype), dkernel, None, None
 
 
 def _matmul(how: str, x: Array, rounded: Array) -> Array:
