@@ -319,7 +319,7 @@ def test_in_bfloat16_the_logits_alone_are_exact(tiny, kind):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("sizes", [(24, 8), (8, 24), (8, 8)])
 def test_the_gradients_of_a_product_are_those_of_jax(sizes, dtype):
-    """Whichever operand is turned round for the kernel's, which is in float32 and not rounded; also under vmap."""
+    """The kernel's is in float32, and not rounded; also under vmap."""
     x, kernel, g = (
         jax.random.normal(_key(seed), (3, *shape))
         for seed, shape in enumerate([(2, 5, sizes[0]), sizes, (2, 5, sizes[1])])

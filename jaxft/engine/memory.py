@@ -19,14 +19,16 @@ class Memory(NamedTuple):
 
     total: int
     shared: int
-    """The part that does not grow with the number of slots: weights and data that all replicas read."""
+    """The part that does not grow with the number of slots: weights and data that all replicas read, and what one of
+    them needs in its steps where they take them one after the other.
+    """
     slots: int
     limit: int
 
     @classmethod
-    def of(cls, total: int, shared: Any, slots: int, devices: Sequence) -> "Memory":
-        """Of programs that take so many bytes in all, and what replicas read in them."""
-        return cls(total, held(shared), slots, limit(devices))
+    def of(cls, total: int, shared: int, slots: int, devices: Sequence) -> "Memory":
+        """Of programs that take so many bytes in all, and so many however many slots there are."""
+        return cls(total, shared, slots, limit(devices))
 
     @property
     def per_replica(self) -> int:

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 
 from jaxft.data.window import Windows
 from jaxft.engine import processes
-from jaxft.engine.memory import DoesNotFit, Memory
+from jaxft.engine.memory import DoesNotFit, Memory, held
 from jaxft.engine.programs import compiled, shardings
 from jaxft.engine.recipe import Entry, Recipe, Replica, Report, Shared
 from jaxft.types import Window
@@ -59,7 +59,7 @@ class Pool:
         bare, window = self._without_tokens(shared), self._windows and self._windows.empty
         self.programs = compiled(recipe, bare, like, window, self.devices, slots, told, together)
         self.one: Replica = self.programs.one
-        self.memory = Memory.of(self.programs.memory, bare, slots, self.devices)
+        self.memory = Memory.of(self.programs.memory, held(bare) + self.programs.once, slots, self.devices)
         if self.memory.total > self.memory.limit:
             raise DoesNotFit(self.memory)
         self.wake(shared)

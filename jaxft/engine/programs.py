@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jax.stages import Compiled
 
 from jaxft.engine import replica
-from jaxft.engine.memory import needed
+from jaxft.engine.memory import held, needed
 from jaxft.engine.recipe import Entry, Recipe, Replica, Report, Shared
 from jaxft.types import Window
 
@@ -69,6 +69,8 @@ class Programs(NamedTuple):
     """The shapes of a replica."""
     memory: int
     """What they take on a device, in bytes."""
+    once: int
+    """What of it, besides what all replicas read, does not grow with the slots: what steps need if taken in turn."""
     seconds: float
     """How long it took to make them."""
 
@@ -149,12 +151,15 @@ def _compiled(
             program(put, many, ones, enters, number, donate=0),
             program(take, many, number),
         )
+        memory = needed(dear)
+        grows = dear[0].memory_analysis().output_size_in_bytes  # state and reports, where slots go in turn
         return Programs(
             *dear,
             peek=program(peek, many) if windows else None,
             empty=jax.jit(zeros, out_shardings=spread).lower().compile(),
             one=one.structure.unflatten(one.leaves),
-            memory=needed(dear),
+            memory=memory,
+            once=0 if together else max(0, memory - held(given) - grows),
             seconds=time.monotonic() - began,
         )
 

@@ -223,12 +223,8 @@ def block(recipe: Recipe, shared: Shared, replica: Replica, steps: Int[Array, ""
     """At most so many steps and the evaluation, of one that need not wait for others: once it is over it takes none."""
     own, within = begin(recipe, shared, replica)
 
-    def goes(carry):
-        return (carry[0] < steps) & _trains(carry[1].replica)
-
-    def take(carry):
-        return carry[0] + 1, advance(recipe, shared, own, carry[1], carry[0])
-
+    goes = lambda carry: (carry[0] < steps) & _trains(carry[1].replica)  # noqa: E731
+    take = lambda carry: (carry[0] + 1, advance(recipe, shared, own, carry[1], carry[0]))  # noqa: E731
     return end(recipe, shared, own, lax.while_loop(goes, take, (jnp.int32(0), within))[1])
 
 

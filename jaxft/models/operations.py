@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,16 +27,8 @@ def _product(x, kernel, rounded):
 
 def _unproduct(saved, g):
     x, rounded, like = saved
-    outer, both = partial(_outer, dtype=like.dtype), (x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1]))
-    if x.shape[-1] <= g.shape[-1]:
-        return g @ rounded.T, outer(*both), None
-    # A CPU transposes one of the two in memory, element by element: the narrower one.
-    return g @ rounded.T, lax.platform_dependent(*both, cpu=lambda x, g: outer(g, x).T, default=outer), None
-
-
-def _outer(x: Float[Array, "N I"], g: Float[Array, "N O"], dtype: Any) -> Float[Array, "I O"]:
-    """The sum over rows of their outer products."""
-    return jnp.matmul(x.T, g, preferred_element_type=dtype)
+    flat, upper = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    return g @ rounded.T, jnp.matmul(flat.T, upper, preferred_element_type=like.dtype), None
 
 
 product.defvjp(_product, _unproduct)
