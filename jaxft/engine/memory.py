@@ -65,6 +65,11 @@ def needed(programs: Sequence) -> int:
     )
 
 
+def output(program: Any) -> int:
+    """What a compiled program gives on one device, in bytes."""
+    return int(program.memory_analysis().output_size_in_bytes)
+
+
 def held(tree: Any) -> int:
     """Bytes of a tree of arrays, or of their shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jax.stages import Compiled
 
 from jaxft.engine import replica
-from jaxft.engine.memory import held, needed
+from jaxft.engine.memory import held, needed, output
 from jaxft.engine.recipe import Entry, Recipe, Replica, Report, Shared
 from jaxft.types import Window
 
@@ -152,7 +152,7 @@ def _compiled(
             program(take, many, number),
         )
         memory = needed(dear)
-        grows = dear[0].memory_analysis().output_size_in_bytes  # state and reports, where slots go in turn
+        grows = output(dear[0])  # state and reports, where slots go in turn
         return Programs(
             *dear,
             peek=program(peek, many) if windows else None,
