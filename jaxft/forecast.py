@@ -255,7 +255,7 @@ def _binds(prediction: Prediction) -> str:
 def _timed(pool: Pool, group: Group) -> tuple[float, float]:
     """Seconds of a step and of an evaluation of all slots, each with a trial."""
     count = min(3, pool.recipe.every)
-    pool.fill({slot: entry(group.trials[slot % len(group.trials)], group) for slot in pool.own})
+    pool.fill({slot: entry(group.trials[slot % len(group.trials)], group) for slot in range(pool.slots)})
     pool.run(count)  # the first call is slower
     spent = []
     for steps in (0, count):

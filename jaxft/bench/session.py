@@ -169,7 +169,7 @@ def only(groups: list[Group]) -> Group:
 def settings(asked: Asked, group: Group) -> dict[str, Any]:
     """What was measured, in the words of who asked; part of every row."""
     leaves = {k: v for k, v in study.flat(asked.study).items() if k.startswith(("task.", "train.", "eval."))}
-    layout = {"rows": group.recipe.layout.rows, "width": group.recipe.layout.width}
+    layout = {name: size for name, size in group.recipe.layout._asdict().items() if name != "most"}
     return {
         "model": asked.study.model,
         "lengths": asked.lengths or group.task.name,

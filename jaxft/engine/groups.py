@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxft import members, methods, models, optim, tasks
+from jaxft import keys, members, methods, models, optim, tasks
 from jaxft.data import batch
 from jaxft.engine import probe, replica
 from jaxft.engine.memory import limit, widest
@@ -29,8 +29,8 @@ MOST_TOKENS = 0.25
 """The share of a device's memory that the training set's tokens may take before they stay on the host."""
 
 TWICE = 2e6
-"""From so many pretrained parameters on, without rows that no example touches, a step is worth a second program, of
-fewer rows: it is compiled in seconds, and saves some of a step each time."""
+"""From so many parameters on, word embeddings aside, a step is worth a second program, of fewer rows: it is compiled in
+seconds, and saves some of a step each time."""
 
 
 class Group(NamedTuple):
@@ -97,8 +97,10 @@ def prepare(study: Study, trials: Sequence[Trial]) -> list[Group]:
         kept, whole, model, pretrained = cut(*named, dtype)
         method = methods.load(fixed["method"])
         own = [split for name, split in task.evals.items() if name not in task.also]  # others change no training
-        parameters, serial = sum(x.size for x in pretrained.values()), models.serial(checkpoint(fixed["model"]))
-        layout = batch.layout(task.train, own, fixed["train.batch_size"], serial, parameters > TWICE)
+        parameters = jax.eval_shape(model.init, jax.random.key(0, impl=keys.IMPL))
+        large = sum(x.size for name, x in parameters.items() if name != model.words) > TWICE
+        serial = models.serial(checkpoint(fixed["model"]))
+        layout = batch.layout(task.train, own, fixed["train.batch_size"], serial, large)
         shared = Shared(
             pretrained,
             compact.renumbered(task.train, kept),
