@@ -1,4 +1,4 @@
-"""What vmap alone would make dear: a rare branch, which stays rare; a cheap one; thresholds, which are worth one."""
+"""What vmap alone would make dear: a rare branch, which stays rare; thresholds, which are worth one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,25 +38,6 @@ def cond_any(predicate: Bool[Array, ""], rare: Callable, usual: Callable, *opera
             return jax.vmap(lambda x: usual(*x), (axes[1],), axis_size=size)(operands)
 
         out = lax.cond(predicate.any(), both, one, predicate, operands)
-        return out, jax.tree.map(lambda _: True, out)
-
-    return call(predicate, operands)
-
-
-def cond_alone(predicate: Bool[Array, ""], cheap: Callable, usual: Callable, *operands: Any) -> Any:
-    """`lax.cond(predicate, cheap, usual, *operands)`, which under vmap is `usual` alone, where a cond would run both.
-
-    For two ways to the same. Arrays must come in as operands, not by closure. There is no gradient through it.
-    """
-
-    @custom_vmap
-    def call(predicate, operands):
-        return lax.cond(predicate, cheap, usual, *operands)
-
-    @call.def_vmap
-    def many(size, batched, predicate, operands):
-        axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, batched[1])
-        out = jax.vmap(lambda x: usual(*x), (axes,), axis_size=size)(operands)
         return out, jax.tree.map(lambda _: True, out)
 
     return call(predicate, operands)

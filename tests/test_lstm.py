@@ -230,9 +230,8 @@ def test_replicas_together_are_the_same_as_each_alone(shared):
 
     together = jax.vmap(one, [None if i in shared else 0 for i in range(3)])(*arguments)
     alone = [one(*(x if i in shared else x[r] for i, x in enumerate(arguments))) for r in range(3)]
-    for a, b in zip(
-        jax.tree.leaves(together), jax.tree.leaves(jax.tree.map(lambda *x: jnp.stack(x), *alone)), strict=True
-    ):
+    stacked = jax.tree.map(lambda *each: jnp.stack(each), *alone)
+    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(stacked), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 

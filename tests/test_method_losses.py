@@ -38,7 +38,7 @@ def gradients(text: str, rows: int) -> list:
     recipe, entry = made(text, deep(), layout=Layout(rows, 16, most=4))
     one = jax.jit(lambda entry: replica.init(recipe, deep()[1], entry))(entry)
     w0 = replica.start(recipe, deep()[1].pretrained, entry.seeds, recipe.method(entry.hp.__getitem__))
-    part = jax.jit(lambda one, w0, skip: replica.gradient(recipe, rows, deep()[1], w0, one, one.params, {}, skip))
+    part = jax.jit(lambda one, w0, skip: replica.gradient(recipe, deep()[1], w0, one, one.params, {}, rows, skip))
     found = []
     for step in range(5):  # an epoch: the last batch has two examples
         one = one._replace(step=jnp.int32(step))
@@ -73,7 +73,7 @@ def test_the_loss_and_its_penalty_share_what_they_have_in_common(text, of_one):
         one = jax.eval_shape(lambda: replica.init(recipe, deep()[1], entry))
         method = recipe.method(entry.hp.__getitem__)
         w0 = jax.eval_shape(lambda: replica.start(recipe, deep()[1].pretrained, entry.seeds, method))
-        step = lambda w0, one: replica.gradient(recipe, 4, deep()[1], w0, one, one.params, {}, jnp.int32(0))  # noqa: E731
+        step = lambda w0, one: replica.gradient(recipe, deep()[1], w0, one, one.params, {}, 4, jnp.int32(0))  # noqa: E731
         return sum(n for _, n in toys.matmuls(jax.make_jaxpr(step)(w0, one).jaxpr))
 
     times = cost(text) / cost("vanilla")

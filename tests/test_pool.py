@@ -204,6 +204,18 @@ def test_memory_is_linear_in_the_slots(monkeypatch, together):
     assert (totals[8] - totals[4]) / 4 == pytest.approx((totals[4] - totals[2]) / 2, rel=0.1)
 
 
+def test_slots_together_have_one_program_for_all_rows():
+    """Under vmap both of two would be run."""
+
+    def text(fewer: int, together: bool) -> str:
+        recipe = toys.recipe(layout=Layout(4, 8, most=4, fewer=fewer))
+        return make(1, 2, recipe, together=together).programs.block.as_text()
+
+    plain, one, two = text(0, True), text(3, True), text(3, False)
+    assert one.count(" dot(") == plain.count(" dot(") < two.count(" dot(")
+    assert ["conditional(" in each for each in (plain, one, two)] == [False, False, True]
+
+
 def test_nothing_compiles_after_the_first_block(pools):
     pool = pools[0]
     train(pool, {0: toys.entry()}, blocks=1)

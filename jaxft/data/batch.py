@@ -87,11 +87,12 @@ def layout(train: Split, evals: Iterable[Split], batch: int, serial: float = 0.0
             usual.append((cost * (serial + rows + (serial + FURTHER) * further), Layout(rows, wide, enough)))
     best, always = min(usual, default=min(sure)), min(sure)
     found = best[1] if best[0] < (1 - SAVING) * always[0] else always[1]
+    if not fewer:
+        return found
     needed = filled(drawn, found.width)
-    saved = {rows: (found.rows - rows) * np.mean(needed <= rows) for rows in range(int(needed.min()), found.rows)}
-    rows = max(saved, key=saved.__getitem__, default=0)
-    worth = fewer and saved and saved[rows] >= FEWER * (serial + found.rows)
-    return found._replace(fewer=rows) if worth else found
+    saved = {rows: (found.rows - rows) * np.mean(needed <= rows) for rows in range(int(needed.min()), found.rows + 1)}
+    rows = max(saved, key=saved.__getitem__)
+    return found._replace(fewer=rows) if saved[rows] >= FEWER * (serial + found.rows) else found
 
 
 def first_fit(lengths: Int[Array, "S B"], width: int | Int[Array, ""]) -> Int[Array, "S B"]:

@@ -107,6 +107,8 @@ def _compiled(
 ) -> Programs:  # fmt: skip
     began = time.monotonic()
     spread, everywhere = shardings(devices)
+    if together:  # under vmap a cond computes both
+        recipe = recipe._replace(layout=recipe.layout._replace(fewer=0))
 
     def block(many: Replica, shared: Shared, steps, *window: Window) -> tuple[Replica, Report]:
         shared = shared._replace(window=_first(window[0])) if window else shared

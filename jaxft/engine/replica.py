@@ -14,7 +14,6 @@ from jaxft.data.batch import Packed, first_fit, gather
 from jaxft.data.order import plan
 from jaxft.engine import stop
 from jaxft.engine.recipe import Entry, Recipe, Replica, Report, Shared
-from jaxft.rare import cond_alone
 from jaxft.status import Status
 from jaxft.study.trials import Seeds
 from jaxft.types import Anywhere, Batch, Ctx, Method, Out, Params, Tx, same, unchanged
@@ -72,16 +71,16 @@ def train_step(
     if table:
         place = touched.places(_batch(recipe, shared, replica, recipe.layout.most).tokens, len(own[table]))
         own, rounded = touched.apart(own, table, most), {**rounded, **touched.told(own, table, place)}
-    given, needed = (shared, w0, replica, own, rounded, jnp.int32(0)), _rows(recipe, replica)
+    part = partial(gradient, recipe, shared, w0, replica, own, rounded)
+    needed, first = _rows(recipe, replica), jnp.int32(0)
     if fewer:
-        few, all_ = (partial(gradient, recipe, count) for count in (fewer, rows))
-        loss, grads = cond_alone(needed <= fewer, few, all_, *given)
+        loss, grads = lax.cond(needed <= fewer, lambda: part(fewer, first), lambda: part(rows, first))
     else:
-        loss, grads = gradient(recipe, rows, *given)
+        loss, grads = part(rows, first)
     if not recipe.layout.always:
 
         def add(row, sums):
-            return jax.tree.map(jnp.add, sums, gradient(recipe, 1, *given[:-1], row))
+            return jax.tree.map(jnp.add, sums, part(1, row))
 
         # Hardly ever a step of it. Not a cond, through which the gradients would be copied.
         loss, grads = lax.fori_loop(rows, jnp.where(training, needed, rows), add, (loss, grads))
@@ -106,7 +105,7 @@ def train_step(
 
 
 def gradient(
-    recipe: Recipe, rows: int, shared: Shared, w0: Params, replica: Replica, own: Params, rounded: Params,
+    recipe: Recipe, shared: Shared, w0: Params, replica: Replica, own: Params, rounded: Params, rows: int,
     skip: Int[Array, ""],
 ) -> tuple[Float[Array, ""], Params]:  # fmt: skip
     """The part that `rows` rows of a step's batch, from row `skip` on, have in its loss and its gradient.
